@@ -1,0 +1,257 @@
+//! The arguments as clap reads them: doc comments are the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Reads incident narratives and says which MITRE ATT&CK techniques they describe
+///
+/// ttpmap maps threat reports, advisories, tickets and news to ATT&CK, with the place in the text, the status
+/// (done, prevented, only discussed, ...) and a confidence for each technique. It looks up anything in ATT&CK by ID,
+/// name, alias or a misspelling of one, and writes ATT&CK Navigator layers. It works offline on the knowledge base
+/// built into it; `ttpmap update` fetches the current one.
+#[derive(Debug, Parser)]
+#[command(name = "ttpmap", version, propagate_version = true, help_expected = true, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 done; 1 ran, but found nothing or met --fail-on; 2 usage or failure.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Shared options")]
+pub(crate) struct Shared {
+    /// ATT&CK domain: enterprise, mobile or ics
+    #[arg(long, global = true, env = "TTPMAP_DOMAIN", value_name = "DOMAIN")]
+    pub(crate) domain: Option<String>,
+    /// Use this knowledge base file (.ttpkb)
+    #[arg(long, global = true, env = "TTPMAP_KB", value_name = "FILE")]
+    pub(crate) kb: Option<PathBuf>,
+    /// Never use the network
+    #[arg(long, global = true, env = "TTPMAP_OFFLINE")]
+    pub(crate) offline: bool,
+    /// Say nothing on standard error but errors
+    #[arg(long, short, global = true, env = "TTPMAP_QUIET")]
+    pub(crate) quiet: bool,
+    /// Colour the output
+    #[arg(long, global = true, env = "TTPMAP_COLOR", value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    pub(crate) color: Color,
+    /// Read defaults from this file (TOML); a ttpmap/config.toml in the configuration folder is read otherwise
+    #[arg(long, global = true, env = "TTPMAP_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Write the answer to this file instead of standard output
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Map narratives to ATT&CK techniques
+    Map(Box<MapArgs>),
+    /// Look up anything in ATT&CK by ID, name, alias or a misspelling
+    Lookup(LookupArgs),
+    /// Download ATT&CK and rebuild the knowledge base
+    Update(UpdateArgs),
+    /// Show, build and choose knowledge bases
+    #[command(subcommand)]
+    Kb(KbCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ttpmap map report.txt
+  ttpmap map reports/ --format jsonl -o mapped.jsonl
+  curl -s https://example.com/advisory.txt | ttpmap map - --format navigator -o layer.json
+  ttpmap map tickets.jsonl --text-field body --id-field key --fail-on T1486")]
+pub(crate) struct MapArgs {
+    /// Files, folders or - for standard input
+    #[arg(value_name = "INPUT", default_value = "-")]
+    pub(crate) inputs: Vec<String>,
+    /// table, json, jsonl or navigator; table on a terminal, json otherwise
+    #[arg(long, short, env = "TTPMAP_FORMAT", value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// What the inputs are: auto, text, markdown or jsonl
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub(crate) input: InputKind,
+    /// JSONL: the field that holds the narrative; a dot leads into an object
+    #[arg(long, value_name = "PATH", default_value = "text")]
+    pub(crate) text_field: String,
+    /// JSONL: the field that holds the record's ID
+    #[arg(long, value_name = "PATH", default_value = "id")]
+    pub(crate) id_field: String,
+    /// Leave out what is less sure than this (0 to 1); 0 lists every candidate of every sentence
+    #[arg(long, env = "TTPMAP_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
+    pub(crate) min_confidence: Option<f32>,
+    /// Only techniques of these statuses, comma-separated: asserted, prevented, negated, hypothetical, defensive, generic
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) status: Vec<String>,
+    /// Only techniques of these tactics, by ID, short name or name
+    #[arg(long, value_name = "TACTIC", value_delimiter = ',')]
+    pub(crate) tactic: Vec<String>,
+    /// Only techniques for these platforms
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// At most so many techniques for each narrative
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+    /// Threads; all cores where not given. The output is the same with any number
+    #[arg(long, short, value_name = "N", env = "TTPMAP_JOBS")]
+    pub(crate) jobs: Option<usize>,
+    /// Say what carried each mapping, with weights, and what was second
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Also list, apart, what ATT&CK records for the groups, software and campaigns named
+    #[arg(long)]
+    pub(crate) implied: bool,
+    /// Exit with 1 if one of these techniques (or a sub-technique) is asserted
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(crate) fail_on: Vec<String>,
+    /// Write the text that offsets point into to this file (one input only)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text_out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputKind {
+    /// By name: .jsonl and .ndjson are JSON Lines, all else is text
+    Auto,
+    /// Plain text
+    Text,
+    /// Markdown
+    Markdown,
+    /// One JSON object a line
+    Jsonl,
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
+        _ => Err("a number from 0 to 1 is wanted".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ttpmap lookup T1059.001
+  ttpmap lookup pasword spraying
+  ttpmap lookup fancy bear --format json")]
+pub(crate) struct LookupArgs {
+    /// An ID, a name, an alias, a phrase: spelt right or nearly; - reads one query a line from standard input
+    #[arg(value_name = "QUERY", required = true)]
+    pub(crate) query: Vec<String>,
+    /// table, json or jsonl
+    #[arg(long, short, env = "TTPMAP_FORMAT", value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Only answers of this kind: technique, tactic, group, software, campaign, mitigation, data-component, detection-strategy, analytic
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub(crate) kind: Vec<String>,
+    /// At most so many answers
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) top: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// This ATT&CK release instead of the newest, such as 18.1
+    #[arg(long, value_name = "X.Y")]
+    pub(crate) attack_version: Option<String>,
+    /// Download the bundle from here instead of the official place
+    #[arg(long, value_name = "URL", conflicts_with = "from")]
+    pub(crate) url: Option<String>,
+    /// Read the bundle from a file instead of downloading it; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+    /// Trust this certificate authority too (PEM)
+    #[arg(long, value_name = "FILE", env = "TTPMAP_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Take a file whose SHA-256 is not the published one
+    #[arg(long)]
+    pub(crate) accept_digest: bool,
+    /// Seconds without a byte before an attempt is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) timeout: u64,
+    /// Attempts after the first that failed for a reason that may pass
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) retries: u32,
+    /// The index of releases to read
+    #[arg(
+        long,
+        value_name = "URL",
+        hide = true,
+        default_value = "https://raw.githubusercontent.com/mitre-attack/attack-stix-data/master/index.json"
+    )]
+    pub(crate) index_url: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KbCommand {
+    /// Tell where the knowledge base in use comes from and what it holds
+    Info {
+        /// Check every byte and record as well
+        #[arg(long)]
+        verify: bool,
+        /// table or json
+        #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+        format: String,
+    },
+    /// List the installed knowledge bases
+    List {
+        /// table or json
+        #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+        format: String,
+    },
+    /// Build a knowledge base file from an ATT&CK bundle
+    Build(KbBuildArgs),
+    /// Use an installed release, or `embedded` for the built-in one
+    Use {
+        /// The release, such as 18.1, or `embedded`
+        version: String,
+    },
+    /// Remove an installed release
+    Remove {
+        /// The release, such as 18.1
+        version: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KbBuildArgs {
+    /// The ATT&CK STIX bundle; - for standard input
+    #[arg(value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+    /// The release, where neither the bundle nor its digest nor its name tells
+    #[arg(long, value_name = "X.Y")]
+    pub(crate) attack_version: Option<String>,
+    /// Lay this fact table of a newer release over the bundle
+    #[arg(long, value_name = "FILE")]
+    pub(crate) facts: Option<PathBuf>,
+    /// Take lexicon and rules from this folder instead of the built-in knowledge base
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) curated: Option<PathBuf>,
+    /// Leave descriptions and procedure texts out
+    #[arg(long)]
+    pub(crate) facts_only: bool,
+    /// The date to record, YYYY-MM-DD
+    #[arg(long, value_name = "DATE", default_value = "")]
+    pub(crate) date: String,
+}

@@ -1,0 +1,226 @@
+//! `ttpmap kb`: where knowledge bases come from, and which is used.
+
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::args::{KbBuildArgs, KbCommand};
+use super::settings::Settings;
+use super::{Outcome, open_index};
+use ttpmap::curated::Curated;
+use ttpmap::index::build::{self, Prose};
+use ttpmap::kb::{History, KnowledgeBase, State, facts};
+use ttpmap::source::releases;
+use ttpmap::source::store::Store;
+use ttpmap::{Domain, Index, Kind, model, stix};
+
+pub(crate) fn run(command: KbCommand, settings: &Settings) -> anyhow::Result<Outcome> {
+    let domain = settings.domain.unwrap_or(Domain::Enterprise);
+    match command {
+        KbCommand::Info { verify, format } => info(settings, verify, &format),
+        KbCommand::List { format } => list(settings, &format),
+        KbCommand::Build(args) => build_file(&args, settings),
+        KbCommand::Use { version } => {
+            let store = Store::of_user()?;
+            let lock = store.lock()?;
+            if version == "embedded" {
+                store.use_embedded(&lock, domain)?;
+                settings.say(&format!("{domain}: using the built-in knowledge base"));
+            } else {
+                let used = store.use_version(&lock, domain, &version)?;
+                settings.say(&format!("{domain}: using ATT&CK {}", used.version));
+            }
+            Ok(Outcome::Done)
+        }
+        KbCommand::Remove { version } => {
+            let store = Store::of_user()?;
+            let removed = store.remove(&store.lock()?, domain, &version)?;
+            let now = if removed.current { "; using the built-in knowledge base where there is one" } else { "" };
+            settings.say(&format!("removed {domain} ATT&CK {}{now}", removed.version));
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+fn info(settings: &Settings, verify: bool, format: &str) -> anyhow::Result<Outcome> {
+    let index = open_index(settings)?;
+    if verify {
+        index.verify()?;
+    }
+    let provenance = index.provenance().context("the knowledge base has no provenance: run `ttpmap update`")?;
+    let count = |kind: Kind| index.of_kind(kind).filter(|o| o.state() == State::Active).count();
+    let subtechniques = index.of_kind(Kind::Technique).filter(|o| o.state() == State::Active && o.id().is_subtechnique()).count();
+    let relations = index.relations().count();
+    let model = model::describe(&index);
+    match format {
+        "json" => {
+            let counts: serde_json::Map<String, serde_json::Value> =
+                Kind::ALL.iter().map(|k| (k.name().to_owned(), json!(count(*k)))).collect();
+            let value = json!({
+                "domain": provenance.domain.attack_name(),
+                "attack_version": provenance.version,
+                "relations_version": provenance.relations_version,
+                "source_sha256": provenance.source_digest,
+                "facts_sha256": provenance.facts_digest,
+                "built_by": format!("ttpmap {}", provenance.tool_version),
+                "date": provenance.date,
+                "notice": provenance.notice,
+                "prose": index.has_prose(),
+                "counts": counts,
+                "subtechniques": subtechniques,
+                "relations": relations,
+                "model": model,
+                "verified": verify,
+            });
+            settings.write(format!("{}\n", serde_json::to_string_pretty(&value)?).as_bytes())?;
+        }
+        "table" => {
+            let mut out = String::new();
+            let mut line = |label: &str, value: &str| {
+                if !value.is_empty() {
+                    let _ = writeln!(out, "{label:<22}{value}");
+                }
+            };
+            line("domain", provenance.domain.attack_name());
+            line("techniques, tactics", &format!("as of ATT&CK {}", provenance.version));
+            line("relations", &format!("as of ATT&CK {}", provenance.relations_version));
+            line("source SHA-256", &provenance.source_digest);
+            line("fact table SHA-256", &provenance.facts_digest);
+            line("built by", &format!("ttpmap {}", provenance.tool_version));
+            line("date", &provenance.date);
+            line("prose", if index.has_prose() { "descriptions and procedures" } else { "none: facts only (`ttpmap update` brings it)" });
+            for kind in Kind::ALL {
+                let extra = if kind == Kind::Technique { format!(" ({subtechniques} of them sub-techniques)") } else { String::new() };
+                line(plural(kind), &format!("{}{extra}", count(kind)));
+            }
+            line("relations", &relations.to_string());
+            line("model", &model);
+            line("notice", &provenance.notice);
+            if verify {
+                line("verified", "every byte and record");
+            }
+            settings.write(out.as_bytes())?;
+        }
+        other => bail!("`{other}` is not a format: choose table, json"),
+    }
+    Ok(Outcome::Done)
+}
+
+fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tactic => "tactics",
+        Kind::Technique => "techniques",
+        Kind::Group => "groups",
+        Kind::Software => "software",
+        Kind::Campaign => "campaigns",
+        Kind::Mitigation => "mitigations",
+        Kind::DataComponent => "data components",
+        Kind::DetectionStrategy => "detection strategies",
+        _ => "analytics",
+    }
+}
+
+fn list(settings: &Settings, format: &str) -> anyhow::Result<Outcome> {
+    let store = Store::of_user()?;
+    let installed = store.list()?;
+    let embedded = Index::embedded();
+    let embedded_used = store.current(embedded.domain()).is_none();
+    match format {
+        "json" => {
+            let mut all =
+                vec![json!({"domain": embedded.domain().name(), "version": embedded.version(), "current": embedded_used, "path": null})];
+            all.extend(
+                installed.iter().map(|i| json!({"domain": i.domain.name(), "version": i.version, "current": i.current, "path": i.path})),
+            );
+            settings.write(format!("{}\n", serde_json::to_string_pretty(&all)?).as_bytes())?;
+        }
+        "table" => {
+            let mut out = String::new();
+            let mark = |current: bool| if current { "*" } else { " " };
+            let _ = writeln!(out, "{} {:<12}{:<8}built in", mark(embedded_used), embedded.domain().name(), embedded.version());
+            for i in &installed {
+                let _ = writeln!(out, "{} {:<12}{:<8}{}", mark(i.current), i.domain.name(), i.version, i.path.display());
+            }
+            settings.write(out.as_bytes())?;
+        }
+        other => bail!("`{other}` is not a format: choose table, json"),
+    }
+    Ok(Outcome::Done)
+}
+
+/// The release that a file name tells: `enterprise-attack-18.1.json`.
+pub(crate) fn version_in_name(path: &Path) -> Option<String> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".json")?;
+    let version = stem.rsplit('-').next()?;
+    let fits = version.contains('.') && version.chars().all(|c| c.is_ascii_digit() || c == '.');
+    fits.then(|| version.to_owned())
+}
+
+/// Reads a bundle, and tells on standard error what had to be skipped.
+pub(crate) fn read_bundle(bytes: &[u8], name: &str, version: Option<&str>, settings: &Settings) -> anyhow::Result<KnowledgeBase> {
+    let (kb, report) = stix::read(bytes, version).with_context(|| name.to_owned())?;
+    for skipped in report.skipped.iter().take(10) {
+        settings.say(&format!("{name}: skipped {}: {}", skipped.object, skipped.reason));
+    }
+    if report.skipped.len() > 10 {
+        settings.say(&format!("{name}: skipped {} objects in all", report.skipped.len()));
+    }
+    Ok(kb)
+}
+
+fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome> {
+    let name = args.bundle.display().to_string();
+    let bytes = read_bytes(&args.bundle)?;
+    let digest = ttpmap::source::digest(&bytes);
+    let known = releases::version_of(&digest).map(|(_, version)| version.to_owned());
+    let version = args.attack_version.clone().or(known).or_else(|| version_in_name(&args.bundle));
+    let mut kb = read_bundle(&bytes, &name, version.as_deref(), settings)?;
+    drop(bytes);
+    if let Some(path) = &args.facts {
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        facts::overlay(&mut kb, &bytes).with_context(|| path.display().to_string())?;
+    }
+    kb.provenance.date.clone_from(&args.date);
+    let (curated, dropped) = match &args.curated {
+        Some(folder) => Curated::read(folder)?,
+        None => inherit(&mut kb),
+    }
+    .moved_to(&kb);
+    if dropped > 0 {
+        settings.say(&format!(
+            "{dropped} entries of the lexicon and rules are for techniques that ATT&CK {} doesn't have",
+            kb.provenance.version
+        ));
+    }
+    let prose = if args.facts_only { Prose::Drop } else { Prose::Keep };
+    let index = build::build(&kb, &curated, &[], prose)?;
+    settings.write(&index)?;
+    Ok(Outcome::Done)
+}
+
+/// What a knowledge base takes over from the built-in one: lexicon, rules and former names.
+pub(crate) fn inherit(kb: &mut KnowledgeBase) -> Curated {
+    let embedded = Index::embedded();
+    if embedded.domain() == kb.provenance.domain {
+        kb.remember(&History::of_index(&embedded));
+    }
+    Curated::of_index(&embedded)
+}
+
+fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let mut reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(std::fs::File::open(path).with_context(|| path.display().to_string())?)
+    };
+    reader.by_ref().take(stix::MAX_BUNDLE_BYTES + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
+    if bytes.len() as u64 > stix::MAX_BUNDLE_BYTES {
+        bail!("{}: larger than {} MiB, which no ATT&CK bundle is", path.display(), stix::MAX_BUNDLE_BYTES >> 20);
+    }
+    Ok(bytes)
+}

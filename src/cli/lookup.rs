@@ -1,0 +1,288 @@
+//! `ttpmap lookup`: a card for one clear answer, a list where it is open.
+
+use std::fmt::Write;
+use std::io::{self, BufRead, IsTerminal};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context, bail};
+use serde_json::{Map, Value, json};
+
+use super::args::LookupArgs;
+use super::settings::Settings;
+use super::{Outcome, open_index};
+use ttpmap::export::table::{fit, printable};
+use ttpmap::index::ObjectRef;
+use ttpmap::kb::{RelationKind, State};
+use ttpmap::lookup::{Answer, is_clear, lookup};
+use ttpmap::{Index, Kind};
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const ID: Style = AnsiColor::Cyan.on_default().bold();
+/// Names shown of a list on a card.
+const LISTED: usize = 12;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Table,
+    Json,
+    Jsonl,
+}
+
+pub(crate) fn run(args: &LookupArgs, settings: &Settings) -> anyhow::Result<Outcome> {
+    let index = open_index(settings)?;
+    let format = match args.format.as_deref().or(settings.config.format.as_deref()) {
+        None if settings.output.is_none() && io::stdout().is_terminal() => Format::Table,
+        None | Some("table") => Format::Table,
+        Some("json") => Format::Json,
+        Some("jsonl") => Format::Jsonl,
+        Some(other) => bail!("`{other}` is not a format: choose table, json, jsonl"),
+    };
+    let kinds = args
+        .kind
+        .iter()
+        .map(|k| Kind::ALL.into_iter().find(|kind| kind.name() == k).with_context(|| format!("`{k}` is not a kind: {}", kind_names())))
+        .collect::<anyhow::Result<Vec<Kind>>>()?;
+    let queries = queries(&args.query)?;
+    let mut out = String::new();
+    let mut all_found = true;
+    for query in &queries {
+        let mut answers = lookup(&index, query);
+        answers.retain(|a| kinds.is_empty() || kinds.contains(&a.object.id().kind()));
+        answers.truncate(args.top);
+        all_found &= !answers.is_empty();
+        match format {
+            Format::Table => table(&mut out, &index, query, &answers),
+            Format::Json => {}
+            Format::Jsonl => {
+                for answer in &answers {
+                    let _ = writeln!(out, "{}", Value::Object(object_json(query, answer)));
+                }
+            }
+        }
+        if format == Format::Json {
+            let list: Vec<Value> = answers.iter().map(|a| Value::Object(object_json(query, a))).collect();
+            let _ = writeln!(out, "{}", serde_json::to_string_pretty(&list)?);
+        }
+        if answers.is_empty() {
+            anstream::eprintln!("ttpmap: nothing in ATT&CK {} is near `{}`{}", index.version(), printable(query), hint(&index, query));
+        }
+    }
+    settings.write_styled(&out)?;
+    Ok(if all_found { Outcome::Done } else { Outcome::Unmet })
+}
+
+fn kind_names() -> String {
+    Kind::ALL.map(Kind::name).join(", ")
+}
+
+/// The arguments as one query, or a query a line from standard input.
+fn queries(words: &[String]) -> anyhow::Result<Vec<String>> {
+    if words != ["-"] {
+        return Ok(vec![words.join(" ")]);
+    }
+    let mut queries = Vec::new();
+    for line in io::stdin().lock().lines() {
+        let line = line.context("reading standard input")?;
+        if !line.trim().is_empty() {
+            queries.push(line);
+        }
+    }
+    Ok(queries)
+}
+
+/// What to try where nothing is near.
+fn hint<D: AsRef<[u8]>>(index: &Index<D>, query: &str) -> String {
+    if query.parse::<ttpmap::AttackId>().is_ok() {
+        return format!(" (no such ID in the {} domain; `--domain` chooses another, `ttpmap update` a newer release)", index.domain());
+    }
+    let mut near: Vec<(f64, String)> = index
+        .objects()
+        .filter(|o| o.state() == State::Active && o.id().kind() != Kind::Analytic)
+        .map(|o| (strsim::jaro_winkler(&o.name().to_lowercase(), &query.trim().to_lowercase()), format!("{} ({})", o.name(), o.id())))
+        .filter(|(score, _)| *score >= 0.78)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let names: Vec<String> = near.into_iter().take(3).map(|(_, name)| name).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) }
+}
+
+fn table<D: AsRef<[u8]>>(out: &mut String, index: &Index<D>, query: &str, answers: &[Answer<'_, D>]) {
+    if !out.is_empty() && !answers.is_empty() {
+        out.push('\n');
+    }
+    if is_clear(answers) {
+        card(out, index, &answers[0]);
+        let others: Vec<String> = answers[1..].iter().take(3).map(|a| format!("{} {}", a.object.id(), a.object.full_name())).collect();
+        if !others.is_empty() && answers[0].score < 1.0 {
+            let _ = writeln!(out, "\n{DIM}also near `{}`: {}{DIM:#}", printable(query), others.join("; "));
+        }
+        return;
+    }
+    for answer in answers {
+        let object = answer.object;
+        let old = answer.redirected_from.map(|id| format!(" (was {id})")).unwrap_or_default();
+        let also = if ttpmap::lookup::fold(object.name()) == answer.matched {
+            String::new()
+        } else {
+            format!("  “{}”", printable(&answer.matched))
+        };
+        let _ = writeln!(
+            out,
+            "{ID}{:<11}{ID:#}{:<46}{DIM}{}{also}{old}{DIM:#}",
+            object.id(),
+            fit(&object.full_name(), 45),
+            object.id().kind().name()
+        );
+    }
+}
+
+fn line(out: &mut String, label: &str, value: &str) {
+    if value.is_empty() {
+        return;
+    }
+    let width = terminal_size::terminal_size().map_or(100, |(w, _)| usize::from(w.0)).clamp(60, 140) - 15;
+    let mut first = true;
+    for row in wrap(value, width) {
+        let _ = writeln!(out, "{DIM}{:<13}{DIM:#}  {row}", if first { label } else { "" });
+        first = false;
+    }
+}
+
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut rows = vec![String::new()];
+    for word in text.split_whitespace() {
+        let row = rows.last_mut().expect("there is always a row");
+        if !row.is_empty() && row.chars().count() + 1 + word.chars().count() > width {
+            rows.push(word.to_owned());
+        } else {
+            if !row.is_empty() {
+                row.push(' ');
+            }
+            row.push_str(word);
+        }
+    }
+    rows
+}
+
+/// The names of the other ends of some relations, the first of them and how many more.
+fn names<'a, D: AsRef<[u8]> + 'a>(objects: impl Iterator<Item = ObjectRef<'a, D>>) -> String {
+    let mut all: Vec<ObjectRef<'a, D>> = objects.filter(|o| o.state() == State::Active).collect();
+    all.sort_by_key(|o| o.id());
+    all.dedup_by_key(|o| o.id());
+    let shown: Vec<String> = all.iter().take(LISTED).map(|o| format!("{} {}", o.id(), o.name())).collect();
+    let more = all.len().saturating_sub(LISTED);
+    if more > 0 { format!("{}, and {more} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+fn card<D: AsRef<[u8]>>(out: &mut String, index: &Index<D>, answer: &Answer<'_, D>) {
+    let object = answer.object;
+    let id = object.id();
+    let state = if object.state() == State::Active { String::new() } else { format!("  [{}]", object.state().name()) };
+    let _ = writeln!(
+        out,
+        "{ID}{id}{ID:#}  {BOLD}{}{BOLD:#}  {DIM}{}, ATT&CK {}{state}{DIM:#}",
+        object.full_name(),
+        id.kind().name(),
+        index.version()
+    );
+    if let Some(old) = answer.redirected_from {
+        let name = index.get(old).map(ObjectRef::name).unwrap_or_default();
+        let _ = writeln!(out, "{:<13}  {old} {name} was revoked; this is its successor", "");
+    }
+    let description = if object.description().is_empty() { object.gloss() } else { object.description() };
+    let description = printable(&fit(description, 700));
+    line(out, "", &description);
+    line(out, "tactics", &object.tactics().map(|t| format!("{} {}", t.id(), t.name())).collect::<Vec<_>>().join(", "));
+    line(out, "platforms", &object.platforms().collect::<Vec<_>>().join(", "));
+    line(out, "also known as", &object.aliases().collect::<Vec<_>>().join(", "));
+    line(out, "formerly", &object.former_names().collect::<Vec<_>>().join(", "));
+    line(out, "parent", &object.parent().map(|p| format!("{} {}", p.id(), p.name())).unwrap_or_default());
+    match id.kind() {
+        Kind::Technique => {
+            line(out, "subs", &names(object.subtechniques()));
+            let by = |kind: RelationKind, source: Kind| {
+                names(object.incoming().filter(move |r| r.kind == kind && r.source.id().kind() == source).map(|r| r.source))
+            };
+            line(out, "groups", &by(RelationKind::Uses, Kind::Group));
+            line(out, "software", &by(RelationKind::Uses, Kind::Software));
+            line(out, "campaigns", &by(RelationKind::Uses, Kind::Campaign));
+            line(out, "mitigations", &by(RelationKind::Mitigates, Kind::Mitigation));
+            line(out, "detection", &by(RelationKind::Detects, Kind::DetectionStrategy));
+            line(out, "data", &by(RelationKind::Detects, Kind::DataComponent));
+        }
+        Kind::Tactic => {
+            let members = index.of_kind(Kind::Technique).filter(|t| !t.id().is_subtechnique() && t.tactics().any(|x| x.id() == id));
+            line(out, "techniques", &names(members));
+        }
+        _ => {
+            let to = |kind: Kind| names(object.outgoing().filter(move |r| r.target.id().kind() == kind).map(|r| r.target));
+            let from = |kind: Kind| names(object.incoming().filter(move |r| r.source.id().kind() == kind).map(|r| r.source));
+            line(out, "techniques", &to(Kind::Technique));
+            for kind in [Kind::Software, Kind::Group, Kind::Campaign, Kind::Analytic, Kind::DataComponent] {
+                line(out, kind.name(), &to(kind));
+            }
+            for (kind, label) in [
+                (Kind::Group, "used by"),
+                (Kind::Campaign, "campaigns"),
+                (Kind::DetectionStrategy, "part of"),
+                (Kind::Analytic, "analytics"),
+            ] {
+                line(out, label, &from(kind));
+            }
+        }
+    }
+    line(out, "link", &id.url());
+}
+
+fn object_json<D: AsRef<[u8]>>(query: &str, answer: &Answer<'_, D>) -> Map<String, Value> {
+    let object = answer.object;
+    let ids = |list: Vec<ObjectRef<'_, D>>| {
+        let mut list: Vec<_> = list.into_iter().filter(|o| o.state() == State::Active).map(|o| o.id()).collect();
+        list.sort_unstable();
+        list.dedup();
+        list.into_iter().map(|id| id.to_string()).collect::<Vec<_>>()
+    };
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Value| {
+        map.insert(key.to_owned(), value);
+    };
+    put("id", json!(object.id().to_string()));
+    put("name", json!(object.name()));
+    put("kind", json!(object.id().kind().name()));
+    put("matched", json!(answer.matched));
+    put("score", json!((f64::from(answer.score) * 1000.0).round() / 1000.0));
+    put("redirected_from", json!(answer.redirected_from.map(|id| id.to_string())));
+    put("query", json!(query));
+    put("full_name", json!(object.full_name()));
+    put("status", json!(object.state().name()));
+    put("aliases", json!(object.aliases().collect::<Vec<_>>()));
+    put("former_names", json!(object.former_names().collect::<Vec<_>>()));
+    put("url", json!(object.id().url()));
+    put("description", json!(object.description()));
+    put("gloss", json!(object.gloss()));
+    put("platforms", json!(object.platforms().collect::<Vec<_>>()));
+    match object.id().kind() {
+        Kind::Technique => {
+            put("tactics", json!(object.tactics().map(|t| t.short_name()).collect::<Vec<_>>()));
+            put("parent", json!(object.parent().map(|p| p.id().to_string())));
+            put("subtechniques", json!(ids(object.subtechniques().collect())));
+            let by = |kind: RelationKind, source: Kind| {
+                ids(object.incoming().filter(|r| r.kind == kind && r.source.id().kind() == source).map(|r| r.source).collect())
+            };
+            put("groups", json!(by(RelationKind::Uses, Kind::Group)));
+            put("software", json!(by(RelationKind::Uses, Kind::Software)));
+            put("campaigns", json!(by(RelationKind::Uses, Kind::Campaign)));
+            put("mitigations", json!(by(RelationKind::Mitigates, Kind::Mitigation)));
+            put("detection_strategies", json!(by(RelationKind::Detects, Kind::DetectionStrategy)));
+        }
+        Kind::Tactic => put("short_name", json!(object.short_name())),
+        _ => {
+            let to = |kind: Kind| ids(object.outgoing().filter(|r| r.target.id().kind() == kind).map(|r| r.target).collect());
+            put("techniques", json!(to(Kind::Technique)));
+            put("software", json!(to(Kind::Software)));
+            put("groups", json!(to(Kind::Group)));
+        }
+    }
+    map
+}

@@ -1,0 +1,492 @@
+//! `ttpmap map`: inputs in order, mapped on all cores in batches, written in order.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rayon::prelude::*;
+use serde_json::Value;
+
+use super::args::{InputKind, MapArgs};
+use super::settings::Settings;
+use super::{Outcome, open_index};
+use ttpmap::export::{Format, Source, json, navigator, table};
+use ttpmap::rank::{Options, Workspace};
+use ttpmap::status::Status;
+use ttpmap::text::{MAX_TEXT_BYTES, ingest};
+use ttpmap::{AttackId, Document, Index, Kind, Mapper, Mapping};
+
+/// Inputs mapped at a time: as many as this, or as much text as the other.
+const BATCH_INPUTS: usize = 256;
+const BATCH_BYTES: usize = 16 << 20;
+/// Folders are followed so deep.
+const MAX_DEPTH: usize = 64;
+
+/// One narrative to map.
+enum Work {
+    /// A file, read when its turn comes.
+    File(PathBuf),
+    /// A record of a JSONL input, or standard input.
+    Text { source: Source, text: Result<String, String> },
+}
+
+/// A narrative mapped and written out.
+struct Done {
+    rendered: String,
+    /// Why the input could not be read.
+    error: Option<String>,
+    found: bool,
+    failed_on: Vec<AttackId>,
+}
+
+struct Job<'a, D> {
+    index: &'a Index<D>,
+    mapper: Mapper<'a, D>,
+    options: Options,
+    format: Format,
+    statuses: Vec<Status>,
+    fail_on: Vec<AttackId>,
+    width: usize,
+}
+
+pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome> {
+    let index = open_index(settings)?;
+    let format = format(args, settings)?;
+    let statuses = args.status.iter().map(|s| s.parse()).collect::<Result<Vec<Status>, _>>()?;
+    let options = Options {
+        min_confidence: args.min_confidence.or(settings.config.min_confidence),
+        statuses: statuses.clone(),
+        tactics: args.tactic.iter().map(|t| tactic(&index, t)).collect::<anyhow::Result<Vec<_>>>()?,
+        platforms: platforms(&index, &args.platform)?,
+        top: args.top,
+        implied: args.implied,
+        explain: args.explain,
+    };
+    let fail_on = args.fail_on.iter().map(|id| id.parse()).collect::<Result<Vec<AttackId>, _>>()?;
+    let width = terminal_size::terminal_size().map_or(100, |(w, _)| usize::from(w.0)).clamp(60, 160);
+    let job = Job { index: &index, mapper: Mapper::new(&index), options, format, statuses, fail_on, width };
+    let threads = args.jobs.or(settings.config.jobs).unwrap_or(0);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("starting threads")?;
+
+    if io::stdin().is_terminal() && args.inputs == ["-"] {
+        settings.say("reading a narrative from the terminal; end it with Ctrl-D (or name a file: ttpmap map report.txt)");
+    }
+    let mut inputs = Inputs::new(args)?;
+    if let Some(path) = &args.text_out {
+        inputs.text_out(path)?;
+    }
+    let mut out = Output::open(settings, format, inputs.is_many())?;
+    let (mut found, mut failed, mut met) = (false, 0_usize, Vec::new());
+    loop {
+        let batch = inputs.batch()?;
+        if batch.is_empty() {
+            break;
+        }
+        let done: Vec<Done> = pool.install(|| batch.into_par_iter().map_init(Workspace::default, |w, work| job.map(w, work)).collect());
+        for one in done {
+            if let Some(error) = &one.error {
+                failed += 1;
+                anstream::eprintln!("ttpmap: {error}");
+            }
+            found |= one.found;
+            met.extend(one.failed_on);
+            out.item(&one.rendered)?;
+        }
+    }
+    out.finish(settings)?;
+    met.sort();
+    met.dedup();
+    if failed > 0 {
+        return Ok(Outcome::Failed);
+    }
+    if !met.is_empty() {
+        let ids: Vec<String> = met.iter().map(ToString::to_string).collect();
+        settings.say(&format!("asserted, and named by --fail-on: {}", ids.join(", ")));
+        return Ok(Outcome::Unmet);
+    }
+    Ok(if found { Outcome::Done } else { Outcome::Unmet })
+}
+
+fn format(args: &MapArgs, settings: &Settings) -> anyhow::Result<Format> {
+    let known = || Format::ALL.map(Format::name).join(", ");
+    if let Some(name) = args.format.as_ref() {
+        return name.parse().map_err(|e| anyhow::anyhow!("{e}: choose {}", known()));
+    }
+    if let Some(found) = settings.output.as_deref().and_then(Format::of_path) {
+        return Ok(found);
+    }
+    if let Some(name) = settings.config.format.as_ref() {
+        return name.parse().map_err(|e| anyhow::anyhow!("{e}: choose {}", known()));
+    }
+    let terminal = settings.output.is_none() && io::stdout().is_terminal();
+    Ok(if terminal { Format::Table } else { Format::Json })
+}
+
+fn tactic<D: AsRef<[u8]>>(index: &Index<D>, text: &str) -> anyhow::Result<AttackId> {
+    let by_name = || index.tactics().find(|t| t.short_name().eq_ignore_ascii_case(text) || t.name().eq_ignore_ascii_case(text));
+    let by_id = text.parse().ok().and_then(|id| index.current(id)).filter(|o| o.id().kind() == Kind::Tactic);
+    by_id.or_else(by_name).map(|t| t.id()).with_context(|| {
+        let known: Vec<&str> = index.tactics().map(|t| t.short_name()).collect();
+        format!("`{text}` is no tactic of ATT&CK {}: {}", index.version(), known.join(", "))
+    })
+}
+
+fn platforms<D: AsRef<[u8]>>(index: &Index<D>, wanted: &[String]) -> anyhow::Result<Vec<String>> {
+    let known: std::collections::BTreeSet<&str> = index.of_kind(Kind::Technique).flat_map(|t| t.platforms()).collect();
+    for platform in wanted {
+        if !known.iter().any(|k| k.eq_ignore_ascii_case(platform)) {
+            bail!("`{platform}` is no platform: {}", known.into_iter().collect::<Vec<_>>().join(", "));
+        }
+    }
+    Ok(wanted.to_vec())
+}
+
+impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
+    fn map(&self, workspace: &mut Workspace, work: Work) -> Done {
+        let (source, text) = match work {
+            Work::File(path) => {
+                let name = path.display().to_string();
+                let text = ingest::read_file(&path).and_then(ingest::decode);
+                (source_of(&name), text.map_err(|e| format!("{:#}", anyhow::Error::from(e))))
+            }
+            Work::Text { source, text } => (source, text),
+        };
+        match text {
+            Err(error) => {
+                let rendered = match self.format {
+                    Format::Json | Format::Jsonl => json::error_line(&source, &error),
+                    _ => String::new(),
+                };
+                let id = source.id.as_str().filter(|id| *id != source.source).map(|id| format!(" ({id})")).unwrap_or_default();
+                Done { rendered, error: Some(format!("{}{id}: {error}", source.source)), found: false, failed_on: Vec::new() }
+            }
+            Ok(text) => {
+                let document = Document::new(text);
+                let mapping = self.mapper.map_with(workspace, &document, &self.options);
+                let failed_on = self.met(&mapping);
+                Done { rendered: self.render(&source, &document, &mapping), error: None, found: !mapping.is_empty(), failed_on }
+            }
+        }
+    }
+
+    fn met(&self, mapping: &Mapping) -> Vec<AttackId> {
+        let asserted: Vec<AttackId> = mapping.asserted().map(|t| t.id).collect();
+        self.fail_on.iter().copied().filter(|id| asserted.iter().any(|a| a == id || a.parent() == *id)).collect()
+    }
+
+    fn render(&self, source: &Source, document: &Document, mapping: &Mapping) -> String {
+        match self.format {
+            Format::Json => json::pretty(self.index, source, document, mapping),
+            Format::Jsonl => json::line(self.index, source, document, mapping),
+            Format::Navigator => navigator::layer(self.index, source, document, mapping, &self.statuses),
+            _ => {
+                let layout = table::Layout { width: self.width, explain: self.options.explain, ..table::Layout::default() };
+                table::table(self.index, source, document, mapping, layout)
+            }
+        }
+    }
+}
+
+fn source_of(name: &str) -> Source {
+    Source { id: Value::String(name.to_owned()), source: name.to_owned(), title: None, record: None }
+}
+
+/// The inputs, one after the other.
+struct Inputs {
+    rest: std::vec::IntoIter<(String, InputKind)>,
+    records: Option<Records>,
+    many: bool,
+    text_field: String,
+    id_field: String,
+}
+
+/// A JSONL input that is being read.
+struct Records {
+    name: String,
+    reader: Box<dyn BufRead>,
+    line: usize,
+}
+
+impl Inputs {
+    fn new(args: &MapArgs) -> anyhow::Result<Inputs> {
+        let mut all = Vec::new();
+        let mut many = false;
+        for name in &args.inputs {
+            if name == "-" {
+                all.push((name.clone(), args.input));
+                continue;
+            }
+            if name.starts_with("http://") || name.starts_with("https://") {
+                bail!("{name}: web pages are not read yet; save the page as text and name the file");
+            }
+            let path = Path::new(name);
+            let meta = std::fs::metadata(path).with_context(|| name.clone())?;
+            if meta.is_dir() {
+                many = true;
+                let before = all.len();
+                walk(path, 0, args.input, &mut all)?;
+                if all.len() == before {
+                    bail!("{name}: no file in it that is read as text (.txt, .md, .jsonl and the like)");
+                }
+            } else {
+                all.push((name.clone(), args.input));
+            }
+        }
+        let jsonl = all.iter().any(|(name, kind)| kind_of(name, *kind) == InputKind::Jsonl);
+        let many = many || jsonl || all.len() > 1;
+        Ok(Inputs { rest: all.into_iter(), records: None, many, text_field: args.text_field.clone(), id_field: args.id_field.clone() })
+    }
+
+    fn is_many(&self) -> bool {
+        self.many
+    }
+
+    /// Copies the text of the only input, as it will be read, to a file.
+    fn text_out(&mut self, path: &Path) -> anyhow::Result<()> {
+        let all: Vec<(String, InputKind)> = self.rest.by_ref().collect();
+        let [(name, _)] = &all[..] else { bail!("--text-out takes one input, here are {}", all.len()) };
+        if self.many {
+            bail!("--text-out takes one text, not a folder or JSONL");
+        }
+        let bytes = if name == "-" { ingest::read_bounded(io::stdin().lock()) } else { ingest::read_file(Path::new(name)) };
+        let text = bytes.and_then(ingest::decode).with_context(|| name.clone())?;
+        std::fs::write(path, &text).with_context(|| format!("writing {}", path.display()))?;
+        // What follows reads the copy, so that offsets point into it whatever the input was.
+        self.rest = vec![(path.display().to_string(), InputKind::Text)].into_iter();
+        Ok(())
+    }
+
+    fn batch(&mut self) -> anyhow::Result<Vec<Work>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH_INPUTS && bytes < BATCH_BYTES {
+            let Some(work) = self.next()? else { break };
+            bytes += match &work {
+                Work::File(path) => std::fs::metadata(path).map_or(0, |m| m.len() as usize),
+                Work::Text { text, .. } => text.as_ref().map_or(0, String::len),
+            };
+            batch.push(work);
+        }
+        Ok(batch)
+    }
+
+    fn next(&mut self) -> anyhow::Result<Option<Work>> {
+        loop {
+            if let Some(records) = &mut self.records {
+                if let Some(work) = records.next(&self.text_field, &self.id_field)? {
+                    return Ok(Some(work));
+                }
+                self.records = None;
+            }
+            let Some((name, kind)) = self.rest.next() else { return Ok(None) };
+            match (kind_of(&name, kind), name.as_str()) {
+                (InputKind::Jsonl, "-") => {
+                    self.records = Some(Records { name, reader: Box::new(BufReader::new(io::stdin())), line: 0 });
+                }
+                (InputKind::Jsonl, _) => {
+                    let file = File::open(&name).with_context(|| name.clone())?;
+                    self.records = Some(Records { name, reader: Box::new(BufReader::with_capacity(1 << 16, file)), line: 0 });
+                }
+                (_, "-") => {
+                    let text = ingest::read_bounded(io::stdin().lock()).and_then(ingest::decode);
+                    let text = text.map_err(|e| format!("{:#}", anyhow::Error::from(e)));
+                    return Ok(Some(Work::Text { source: source_of("-"), text }));
+                }
+                _ => return Ok(Some(Work::File(PathBuf::from(name)))),
+            }
+        }
+    }
+}
+
+fn kind_of(name: &str, given: InputKind) -> InputKind {
+    if given != InputKind::Auto {
+        return given;
+    }
+    match Path::new(name).extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
+        Some("jsonl" | "ndjson") => InputKind::Jsonl,
+        Some("md" | "markdown") => InputKind::Markdown,
+        _ => InputKind::Text,
+    }
+}
+
+/// The files of a folder that are read as text, by name; hidden ones and links to folders are passed over.
+fn walk(folder: &Path, depth: usize, kind: InputKind, out: &mut Vec<(String, InputKind)>) -> anyhow::Result<()> {
+    const READ: [&str; 10] = ["txt", "text", "md", "markdown", "log", "jsonl", "ndjson", "rst", "adoc", "eml"];
+    if depth > MAX_DEPTH {
+        bail!("{}: folders are nested more than {MAX_DEPTH} deep", folder.display());
+    }
+    let mut entries =
+        std::fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>).with_context(|| folder.display().to_string())?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let kind_of_entry = entry.file_type().with_context(|| path.display().to_string())?;
+        if kind_of_entry.is_dir() {
+            walk(&path, depth + 1, kind, out)?;
+        } else if path.is_file()
+            && path.extension().and_then(|e| e.to_str()).is_some_and(|e| READ.contains(&e.to_ascii_lowercase().as_str()))
+        {
+            out.push((path.display().to_string(), kind));
+        }
+    }
+    Ok(())
+}
+
+impl Records {
+    /// The next record; a bad line becomes a record with the error in its place. Blank lines are passed over.
+    fn next(&mut self, text_field: &str, id_field: &str) -> anyhow::Result<Option<Work>> {
+        loop {
+            let mut line = Vec::new();
+            let limit = MAX_TEXT_BYTES * 2;
+            let read = (&mut self.reader).take(limit).read_until(b'\n', &mut line).with_context(|| self.name.clone())?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.line += 1;
+            let (number, name) = (self.line, self.name.clone());
+            let error = |what: String| {
+                let source = Source { id: Value::from(number), source: name, title: None, record: None };
+                Ok(Some(Work::Text { source, text: Err(format!("line {number}: {what}")) }))
+            };
+            if read as u64 == limit && line.last() != Some(&b'\n') {
+                self.skip_line()?;
+                return error(format!("longer than {} MiB", limit >> 20));
+            }
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let mut object: serde_json::Map<String, Value> = match serde_json::from_slice(&line) {
+                Ok(Value::Object(object)) => object,
+                Ok(_) => return error("not a JSON object".to_owned()),
+                Err(e) => return error(format!("not JSON: {e}")),
+            };
+            let id = take(&mut object, id_field).unwrap_or_else(|| Value::from(self.line));
+            let title = object.get("title").and_then(Value::as_str).map(str::to_owned);
+            let text = match take(&mut object, text_field) {
+                Some(Value::String(text)) if text.len() as u64 <= MAX_TEXT_BYTES => Ok(text),
+                Some(Value::String(_)) => Err(format!("line {}: the text is over {} MiB", self.line, MAX_TEXT_BYTES >> 20)),
+                Some(_) => Err(format!("line {}: `{text_field}` is not a string", self.line)),
+                None => Err(format!("line {}: no field `{text_field}` (see --text-field)", self.line)),
+            };
+            let record = (!object.is_empty()).then_some(object);
+            return Ok(Some(Work::Text { source: Source { id, source: self.name.clone(), title, record }, text }));
+        }
+    }
+
+    fn skip_line(&mut self) -> anyhow::Result<()> {
+        loop {
+            let buffer = self.reader.fill_buf().with_context(|| self.name.clone())?;
+            if buffer.is_empty() {
+                return Ok(());
+            }
+            let (used, ended) = match buffer.iter().position(|b| *b == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (buffer.len(), false),
+            };
+            self.reader.consume(used);
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Takes a field out of an object; dots in the path lead into objects, unless the whole path is a field itself.
+fn take(object: &mut serde_json::Map<String, Value>, path: &str) -> Option<Value> {
+    if object.contains_key(path) {
+        return object.shift_remove(path);
+    }
+    let (first, rest) = path.split_once('.')?;
+    take(object.get_mut(first)?.as_object_mut()?, rest)
+}
+
+/// Where the answers go: standard output as they come, or a file that is replaced at the end.
+struct Output {
+    format: Format,
+    many: bool,
+    items: usize,
+    target: Target,
+}
+
+enum Target {
+    Stdout(io::BufWriter<io::Stdout>),
+    Held(Vec<u8>),
+}
+
+impl Output {
+    fn open(settings: &Settings, format: Format, many: bool) -> anyhow::Result<Output> {
+        // A table is styled as a whole; a file is replaced as a whole. All else leaves as it comes.
+        let held = format == Format::Table || settings.output.as_deref().is_some_and(|p| p != Path::new("-"));
+        let target = if held { Target::Held(Vec::new()) } else { Target::Stdout(io::BufWriter::with_capacity(1 << 16, io::stdout())) };
+        let mut out = Output { format, many, items: 0, target };
+        if out.is_array() {
+            out.put("[\n")?;
+        }
+        Ok(out)
+    }
+
+    fn is_array(&self) -> bool {
+        self.many && matches!(self.format, Format::Json | Format::Navigator)
+    }
+
+    fn put(&mut self, text: &str) -> anyhow::Result<()> {
+        match &mut self.target {
+            Target::Stdout(out) => out.write_all(text.as_bytes())?,
+            Target::Held(bytes) => bytes.extend_from_slice(text.as_bytes()),
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, text: &str) -> anyhow::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.items > 0 {
+            match self.format {
+                Format::Table => self.put("\n")?,
+                _ if self.is_array() => self.put(",\n")?,
+                _ => {}
+            }
+        }
+        self.items += 1;
+        self.put(text)?;
+        if !self.is_array() && !text.ends_with('\n') {
+            self.put("\n")?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, settings: &Settings) -> anyhow::Result<()> {
+        if self.is_array() {
+            self.put("\n]\n")?;
+        }
+        match self.target {
+            Target::Stdout(mut out) => out.flush()?,
+            Target::Held(bytes) if self.format == Format::Table => settings.write_styled(&String::from_utf8_lossy(&bytes))?,
+            Target::Held(bytes) => settings.write(&bytes)?,
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_into_objects() {
+        let object = |text: &str| serde_json::from_str::<serde_json::Map<String, Value>>(text).unwrap();
+        for (json, path, expected) in [
+            (r#"{"text": "a"}"#, "text", Some("a")),
+            (r#"{"a": {"b": {"c": "d"}}}"#, "a.b.c", Some("d")),
+            (r#"{"a.b": "whole"}"#, "a.b", Some("whole")),
+            (r#"{"a": 1}"#, "a.b", None),
+        ] {
+            assert_eq!(take(&mut object(json), path).as_ref().and_then(Value::as_str), expected, "{json}");
+        }
+    }
+}

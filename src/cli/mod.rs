@@ -1,0 +1,159 @@
+//! The binary's side: arguments, settings, inputs and outputs. The library does the work.
+
+mod args;
+mod kb;
+mod lookup;
+mod map;
+mod settings;
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Color, Command};
+use settings::Settings;
+use ttpmap::Index;
+use ttpmap::source::store::Store;
+
+/// What a command comes to: done, or ran without finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Exit code 0.
+    Done,
+    /// Exit code 1: nothing found, or `--fail-on` met.
+    Unmet,
+    /// Exit code 2: the rest was done, and the failures were reported.
+    Failed,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let code = if e.use_stderr() { 2 } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(cli) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Unmet) => ExitCode::from(1),
+        Ok(Outcome::Failed) => ExitCode::from(2),
+        Err(e) if is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            anstream::eprintln!("ttpmap: {e:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whoever read our output has had enough; that is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|c| c.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    let settings = Settings::resolve(&cli.shared)?;
+    match settings.color {
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+        Color::Auto => {}
+    }
+    match cli.command {
+        Command::Map(args) => map::run(&args, &settings),
+        Command::Lookup(args) => lookup::run(&args, &settings),
+        Command::Update(_) => bail!("update comes with the next build"),
+        Command::Kb(command) => kb::run(command, &settings),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ttpmap", &mut script);
+            settings.write(&script)?;
+            Ok(Outcome::Done)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            settings.write(&page)?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// The index in use: `--kb`, else the installed one of the domain, else the built-in one.
+pub(crate) fn open_index(settings: &Settings) -> anyhow::Result<Index<Cow<'static, [u8]>>> {
+    if let Some(path) = &settings.kb {
+        return Index::open(path).with_context(|| path.display().to_string());
+    }
+    let embedded = Index::embedded();
+    let domain = settings.domain.unwrap_or_else(|| embedded.domain());
+    let installed = Store::of_user().ok().and_then(|store| store.current(domain));
+    if let Some(installed) = installed {
+        match Index::open(&installed.path) {
+            Ok(index) => return Ok(index),
+            // The built-in one still serves; a word on it, for the answers may differ.
+            Err(e) if domain == embedded.domain() => {
+                let e = anyhow::Error::from(e);
+                settings.say(&format!("{}: {e:#}; using the built-in ATT&CK {}", installed.path.display(), embedded.version()));
+            }
+            Err(e) => return Err(e).with_context(|| installed.path.display().to_string()),
+        }
+    }
+    if domain != embedded.domain() {
+        bail!("no {domain} knowledge base is installed: run `ttpmap update --domain {domain}`");
+    }
+    Ok(embedded)
+}
+
+impl Settings {
+    /// A line on standard error, unless `--quiet`.
+    pub(crate) fn say(&self, line: &str) {
+        if !self.quiet {
+            anstream::eprintln!("ttpmap: {line}");
+        }
+    }
+
+    /// Writes the whole answer: to `--output`, replacing the file as a whole, or to standard output.
+    pub(crate) fn write(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        match self.output.as_deref().filter(|p| *p != Path::new("-")) {
+            Some(path) => {
+                let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("writing into {}", folder.display()))?;
+                file.write_all(bytes).and_then(|()| file.flush()).with_context(|| format!("writing {}", path.display()))?;
+                make_readable(file.path());
+                file.persist(path).map_err(|e| e.error).with_context(|| format!("writing {}", path.display()))?;
+            }
+            None => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes)?;
+                out.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for text with styles, which go where they are wanted only.
+    pub(crate) fn write_styled(&self, text: &str) -> anyhow::Result<()> {
+        let styled = self.output.is_none()
+            && match self.color {
+                Color::Always => true,
+                Color::Never => false,
+                Color::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            };
+        if styled { self.write(text.as_bytes()) } else { self.write(anstream::adapter::strip_str(text).to_string().as_bytes()) }
+    }
+}
+
+/// Temporary files are private; an answer is as any file that the user makes.
+fn make_readable(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}

@@ -1,0 +1,292 @@
+//! One box over everything: an ID, a name, an alias, a former name or a phrase, misspelt or out of order.
+//!
+//! Every name is folded when the index is built ([`fold`]). A query is folded likewise and compared with all of
+//! them: whole, by optimal string alignment distance (Levenshtein with transpositions of neighbours), and word
+//! by word in any order. The letters that occur in a name are kept as bits, so most names are put aside without
+//! a comparison.
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
+use crate::index::format::{NameRecord, tag};
+use crate::index::{Index, ObjectRef};
+use crate::kb::State;
+use crate::kb::id::AttackId;
+
+/// Names scoring less are not near enough to be shown.
+pub const MIN_SCORE: f32 = 0.60;
+/// At most this many answers are given.
+pub const MAX_ANSWERS: usize = 20;
+/// Queries are cut here: no name is nearly as long. In characters.
+const MAX_QUERY: usize = 200;
+
+/// What kind of name matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum NameKind {
+    /// The object's name.
+    Name = 0,
+    /// Another name in use.
+    Alias = 1,
+    /// A name of an earlier release.
+    Former = 2,
+    /// A phrase of ttpmap's lexicon.
+    Phrase = 3,
+    /// The ID itself.
+    Id = 4,
+}
+
+impl NameKind {
+    fn from_u8(value: u8) -> NameKind {
+        match value {
+            0 => NameKind::Name,
+            1 => NameKind::Alias,
+            2 => NameKind::Former,
+            4 => NameKind::Id,
+            _ => NameKind::Phrase,
+        }
+    }
+
+    /// What a match of this kind is worth beside one of the name itself.
+    fn weight(self) -> f32 {
+        match self {
+            NameKind::Name | NameKind::Id => 1.0,
+            NameKind::Alias => 0.995,
+            NameKind::Former => 0.98,
+            NameKind::Phrase => 0.93,
+        }
+    }
+}
+
+/// An answer to a look-up.
+#[derive(Debug)]
+pub struct Answer<'a, D> {
+    /// The object in force.
+    pub object: ObjectRef<'a, D>,
+    /// The name that is near the query, folded; for an ID the ID as asked for.
+    pub matched: String,
+    /// What kind of name that is.
+    pub kind: NameKind,
+    /// 0..1; 1 for the very name.
+    pub score: f32,
+    /// The revoked ID through which the answer was reached.
+    pub redirected_from: Option<AttackId>,
+}
+
+impl<D> Clone for Answer<'_, D> {
+    fn clone(&self) -> Self {
+        Answer { matched: self.matched.clone(), ..*self }
+    }
+}
+
+/// Lower case, without accents, everything but letters and digits as one blank.
+pub fn fold(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase) {
+        if c.is_alphanumeric() {
+            out.push(c);
+        } else if !out.ends_with(' ') && !out.is_empty() {
+            out.push(' ');
+        }
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// One bit for each letter a-z and digit, one for all else.
+pub(crate) fn letters(folded: &str) -> u64 {
+    folded.chars().filter(|c| *c != ' ').fold(0, |bits, c| {
+        bits | match c {
+            'a'..='z' => 1 << (c as u32 - 'a' as u32),
+            '0'..='9' => 1 << (26 + c as u32 - '0' as u32),
+            _ => 1 << 36,
+        }
+    })
+}
+
+/// Edits that a query of so many characters may be away from a name.
+fn edits(length: usize) -> usize {
+    match length {
+        0..=3 => 0,
+        4..=6 => 1,
+        7..=14 => 2,
+        _ => 3,
+    }
+}
+
+/// Answers a query, best first; ties by ID. Empty where nothing is near.
+///
+/// Cost: about a millisecond for a query that is no ID.
+pub fn lookup<'a, D: AsRef<[u8]>>(index: &'a Index<D>, query: &str) -> Vec<Answer<'a, D>> {
+    let query: String = query.trim().chars().take(MAX_QUERY).collect();
+    if let Ok(id) = query.parse::<AttackId>() {
+        return by_id(index, id).into_iter().collect();
+    }
+    let folded = fold(&query);
+    if folded.is_empty() {
+        return Vec::new();
+    }
+    let names: &[NameRecord] = index.section(tag::NAMES);
+    let length = folded.chars().count();
+    let bits = letters(&folded);
+    let words: Vec<&str> = folded.split(' ').collect();
+    let mut best: Vec<Option<(f32, usize)>> = vec![None; index.records().len()];
+    for (place, name) in names.iter().enumerate() {
+        let kind = NameKind::from_u8(name.kind);
+        let weight = kind.weight();
+        let object = usize::from(name.object.get());
+        let Some(slot) = best.get_mut(object) else { continue };
+        let text = index.string(name.folded);
+        let whole = whole_score(&folded, length, bits, text, name);
+        // A phrase answers only as a whole or with all its words; half of it means something else.
+        let score = whole.max(words_score(&words, bits, text, name.letters.get(), kind)) * weight;
+        if score >= MIN_SCORE && slot.is_none_or(|(s, _)| score > s) {
+            *slot = Some((score, place));
+        }
+    }
+    let mut answers: Vec<Answer<'a, D>> = Vec::new();
+    for (score, place) in best.into_iter().flatten() {
+        let name = &names[place];
+        if let Some(object) = index.at(name.object.get())
+            && let Some(answer) = in_force(index, object, score)
+        {
+            let (object, score, redirected_from) = answer;
+            let kind = NameKind::from_u8(name.kind);
+            let matched = index.string(name.folded).to_owned();
+            answers.push(Answer { object, matched, kind, score, redirected_from });
+        }
+    }
+    let order = |a: &Answer<'a, D>| (a.redirected_from.is_some(), a.kind, a.object.id());
+    answers.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| order(a).cmp(&order(b))));
+    let mut seen = Vec::new();
+    answers.retain(|a| {
+        let new = !seen.contains(&a.object.id());
+        seen.push(a.object.id());
+        new
+    });
+    // Far behind the best there is nothing that was meant.
+    let top = answers.first().map_or(0.0, |a| a.score);
+    answers.retain(|a| a.score >= top - 0.3);
+    answers.truncate(MAX_ANSWERS);
+    answers
+}
+
+/// Whether the first answer is the one that was meant: the very name of one object, or far ahead of the second.
+pub fn is_clear<D: AsRef<[u8]>>(answers: &[Answer<'_, D>]) -> bool {
+    match answers {
+        [] => false,
+        [_] => true,
+        [first, second, ..] => {
+            (first.score >= 0.9 && first.score - second.score >= 0.005 && second.score < 0.97 && first.score > 0.97)
+                || first.score - second.score >= 0.06
+        }
+    }
+}
+
+fn by_id<D: AsRef<[u8]>>(index: &Index<D>, id: AttackId) -> Option<Answer<'_, D>> {
+    let asked = index.get(id)?;
+    let (object, score, redirected_from) = in_force(index, asked, 1.0)?;
+    Some(Answer { object, matched: id.to_string(), kind: NameKind::Id, score, redirected_from })
+}
+
+/// The object that answers for one that matched: its successor where it was revoked. An object without a
+/// successor answers for itself.
+fn in_force<'a, D: AsRef<[u8]>>(
+    index: &'a Index<D>,
+    object: ObjectRef<'a, D>,
+    score: f32,
+) -> Option<(ObjectRef<'a, D>, f32, Option<AttackId>)> {
+    match object.state() {
+        State::Active => Some((object, score, None)),
+        State::Deprecated => Some((object, score * 0.97, None)),
+        State::Revoked => match object.successor().and_then(|id| index.get(id)) {
+            Some(successor) => Some((successor, score * 0.985, Some(object.id()))),
+            None => Some((object, score * 0.95, None)),
+        },
+    }
+}
+
+fn whole_score(query: &str, length: usize, bits: u64, name: &str, record: &NameRecord) -> f32 {
+    if query == name {
+        return 1.0;
+    }
+    let allowed = edits(length);
+    let name_length = usize::from(record.length);
+    // Every edit adds or takes away at most two letters of the set.
+    if allowed == 0 || name_length.abs_diff(length) > allowed || (bits ^ record.letters.get()).count_ones() as usize > 2 * allowed {
+        return 0.0;
+    }
+    let distance = strsim::osa_distance(query, name);
+    if distance > allowed { 0.0 } else { 1.0 - 0.06 * distance as f32 - 0.4 * distance as f32 / length.max(name_length) as f32 }
+}
+
+/// Scores the words of a query against those of a name in any order; each may be a beginning or misspelt.
+fn words_score(query: &[&str], query_bits: u64, name: &str, bits: u64, kind: NameKind) -> f32 {
+    if (query_bits & !bits).count_ones() > 3 {
+        return 0.0;
+    }
+    let mut taken = [false; 16];
+    let mut total = 0.0;
+    let mut weight = 0.0;
+    for word in query {
+        let importance = word.chars().count().max(2) as f32;
+        weight += importance;
+        let mut best: (f32, usize) = (0.0, usize::MAX);
+        for (i, other) in name.split(' ').enumerate().take(taken.len()) {
+            let score = if taken[i] { 0.0 } else { word_score(word, other) };
+            if score > best.0 {
+                best = (score, i);
+            }
+        }
+        if best.1 < taken.len() {
+            taken[best.1] = true;
+            total += best.0 * importance;
+        }
+    }
+    let covered = total / weight;
+    if covered < 0.8 {
+        return 0.0;
+    }
+    let (mut name_weight, mut name_covered) = (0.0, 0.0);
+    for (i, other) in name.split(' ').enumerate() {
+        let importance = other.chars().count().max(2) as f32;
+        name_weight += importance;
+        if taken.get(i).copied().unwrap_or(false) {
+            name_covered += importance;
+        }
+    }
+    let share: f32 = name_covered / name_weight;
+    if kind == NameKind::Phrase && share < 0.99 {
+        return 0.0;
+    }
+    // All words of the query are there; what the name has beyond them costs.
+    (covered - 0.02) * (0.62 + 0.37 * share)
+}
+
+fn word_score(query: &str, word: &str) -> f32 {
+    if query == word {
+        return 1.0;
+    }
+    let (a, b) = (query.chars().count(), word.chars().count());
+    if a >= 4 && word.starts_with(query) {
+        return 0.88 + 0.1 * a as f32 / b as f32;
+    }
+    let allowed = edits(a);
+    if allowed == 0 || a.abs_diff(b) > allowed {
+        return 0.0;
+    }
+    let distance = strsim::osa_distance(query, word);
+    if distance > allowed { 0.0 } else { 1.0 - 0.05 * distance as f32 - 0.3 * distance as f32 / a.max(b) as f32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_keeps_letters_and_digits() {
+        assert_eq!(fold("  Adversary-in-the-Middle!! "), "adversary in the middle");
+        assert_eq!(fold("Déjà Vu (2)"), "deja vu 2");
+        assert_eq!(fold("...."), "");
+    }
+}

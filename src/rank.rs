@@ -1,0 +1,422 @@
+//! Evidence joined into a [`Mapping`]: one entry for each technique, with its evidence, status and confidence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::index::{Index, ObjectRef};
+use crate::kb::id::{AttackId, Kind};
+use crate::kb::{RelationKind, State};
+use crate::matching::phrases::Origin;
+use crate::matching::{Finder, Finders, Scratch, Sighting};
+use crate::model::{Candidate, Model};
+use crate::status::{self, Status};
+use crate::text::{Document, Span};
+
+/// Threshold used where the knowledge base has no model that brings its own.
+pub const DEFAULT_MIN_CONFIDENCE: f32 = 0.5;
+/// Characters of a segment that a piece of evidence quotes.
+pub const MAX_EVIDENCE_CHARS: usize = 400;
+
+/// A piece of evidence.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Evidence {
+    /// Where it stands: the segment, or the words in it that carry it.
+    pub span: Span,
+    /// The line it begins on, from 1.
+    pub line: usize,
+    /// What the text says of it.
+    pub status: Status,
+    /// 0..1: how sure it is that the segment describes this.
+    pub confidence: f32,
+    /// Who found it.
+    pub by: Finder,
+    /// The words, phrase or rule that carried it.
+    pub why: Vec<String>,
+    /// The segment it stands in.
+    pub segment: Span,
+    /// A tactic that the segment or its section names and the technique belongs to.
+    pub tactic: Option<AttackId>,
+    /// What was second in the segment, and how sure; for [`Options::explain`].
+    pub second: Option<(AttackId, f32)>,
+}
+
+/// A technique, tactic, group, software or campaign that a text speaks of.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Found {
+    /// Its ID, in force.
+    pub id: AttackId,
+    /// Its name.
+    pub name: String,
+    /// A technique's tactics, by short name, in matrix order.
+    pub tactics: Vec<String>,
+    /// The tactics that the text itself fixes, by short name; a part of `tactics`, empty where it fixes none.
+    pub fixed_tactics: Vec<String>,
+    /// 0..1, of its best evidence.
+    pub confidence: f32,
+    /// The status of its best evidence.
+    pub status: Status,
+    /// The revoked ID that the text names.
+    pub redirected_from: Option<AttackId>,
+    /// By place.
+    pub evidence: Vec<Evidence>,
+}
+
+/// A technique that ATT&CK records for something the text names, and that the text itself does not describe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Implied {
+    /// Its ID.
+    pub id: AttackId,
+    /// Its name.
+    pub name: String,
+    /// Its tactics, by short name.
+    pub tactics: Vec<String>,
+    /// The groups, software and campaigns that it is recorded for, sorted.
+    pub through: Vec<AttackId>,
+}
+
+/// What a text describes.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Mapping {
+    /// Best first; ties by ID. Of every status.
+    pub techniques: Vec<Found>,
+    /// Tactics that the text names.
+    pub tactics: Vec<Found>,
+    /// Groups it names.
+    pub groups: Vec<Found>,
+    /// Software it names.
+    pub software: Vec<Found>,
+    /// Campaigns it names.
+    pub campaigns: Vec<Found>,
+    /// With [`Options::implied`]; by ID.
+    pub implied: Vec<Implied>,
+}
+
+impl Mapping {
+    /// The techniques that the text says were used.
+    pub fn asserted(&self) -> impl Iterator<Item = &Found> {
+        self.techniques.iter().filter(|t| t.status == Status::Asserted)
+    }
+
+    /// Whether nothing at all was found.
+    pub fn is_empty(&self) -> bool {
+        [&self.techniques, &self.tactics, &self.groups, &self.software, &self.campaigns].into_iter().all(Vec::is_empty)
+    }
+}
+
+/// What is wanted of a mapping.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Options {
+    /// Evidence below is left out; the knowledge base's own threshold where none is given. At 0 every candidate
+    /// of a segment is listed, ten or more where the model has them.
+    pub min_confidence: Option<f32>,
+    /// Only techniques with evidence of these; all where empty.
+    pub statuses: Vec<Status>,
+    /// Only techniques of these tactics (short name or ID); all where empty.
+    pub tactics: Vec<AttackId>,
+    /// Only techniques for one of these platforms, compared without case; all where empty.
+    pub platforms: Vec<String>,
+    /// At most so many techniques.
+    pub top: Option<usize>,
+    /// Also list what is recorded for the groups, software and campaigns named.
+    pub implied: bool,
+    /// Say what carried each piece of evidence with its weight, and what was second.
+    pub explain: bool,
+}
+
+/// Maps documents with one knowledge base. Cheap to share between threads.
+pub struct Mapper<'a, D> {
+    index: &'a Index<D>,
+    finders: Finders<'a, D>,
+    model: Option<Model<'a>>,
+}
+
+/// What one thread keeps between documents.
+#[derive(Default)]
+pub struct Workspace(Scratch);
+
+/// Evidence on its way to an object.
+struct Piece {
+    object: u16,
+    evidence: Evidence,
+    redirected_from: Option<AttackId>,
+}
+
+impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
+    /// Makes a mapper. Costs some hundred microseconds: the artifact automaton is unpacked.
+    pub fn new(index: &'a Index<D>) -> Mapper<'a, D> {
+        Mapper { index, finders: Finders::new(index), model: Model::of_index(index) }
+    }
+
+    /// The threshold that is used where none is given.
+    pub fn default_min_confidence(&self) -> f32 {
+        self.model.as_ref().map_or(DEFAULT_MIN_CONFIDENCE, Model::threshold)
+    }
+
+    /// Maps one document.
+    pub fn map(&self, document: &Document, options: &Options) -> Mapping {
+        self.map_with(&mut Workspace::default(), document, options)
+    }
+
+    /// Maps one document with a workspace that was used before: faster for many small ones, with the same result.
+    pub fn map_with(&self, workspace: &mut Workspace, document: &Document, options: &Options) -> Mapping {
+        let sightings = self.finders.read_all(document, &mut workspace.0);
+        let min = options.min_confidence.unwrap_or_else(|| self.default_min_confidence());
+        let section_tactics = self.section_tactics(document, &sightings);
+        let mut pieces = Vec::new();
+        let judged = match &self.model {
+            Some(model) => model.judge(self.index, document, &sightings, &mut workspace.0, min <= 0.0, options.explain),
+            None => sightings.iter().map(|s| self.without_model(s)).collect(),
+        };
+        for (i, (sighting, candidates)) in sightings.iter().zip(judged).enumerate() {
+            self.techniques(document, &sightings, i, candidates, &section_tactics, min, &mut pieces);
+            self.named(document, &sightings, sighting, &mut pieces);
+        }
+        self.join(pieces, options)
+    }
+
+    /// Candidates by phrases and artifacts alone, each as good as the phrase or rule is by itself.
+    fn without_model(&self, sighting: &Sighting) -> Vec<Candidate> {
+        let mut best: BTreeMap<u16, Candidate> = BTreeMap::new();
+        for candidate in crate::model::plain_candidates(self.index, &self.finders.phrases, &self.finders.artifacts, sighting) {
+            match best.get(&candidate.object) {
+                Some(there) if there.confidence >= candidate.confidence => {}
+                _ => {
+                    best.insert(candidate.object, candidate);
+                }
+            }
+        }
+        best.into_values().collect()
+    }
+
+    /// For each segment the tactics that it, or the heading above it, names.
+    fn section_tactics(&self, document: &Document, sightings: &[Sighting]) -> Vec<BTreeSet<AttackId>> {
+        let named = |s: &Sighting| -> BTreeSet<AttackId> {
+            let phrases = s.phrases.iter().filter_map(|h| self.index.at(h.object)).map(ObjectRef::id);
+            let ids = s.ids.iter().map(|(id, _)| *id);
+            phrases.chain(ids).filter(|id| id.kind() == Kind::Tactic).collect()
+        };
+        let own: Vec<BTreeSet<AttackId>> = sightings.iter().map(named).collect();
+        document
+            .segments()
+            .iter()
+            .enumerate()
+            .map(|(i, segment)| {
+                let above = segment.heading.and_then(|h| own.get(h as usize)).into_iter().flatten();
+                own[i].iter().chain(above).copied().collect()
+            })
+            .collect()
+    }
+
+    fn status(&self, document: &Document, sightings: &[Sighting], sighting: &Sighting, span: Span) -> Status {
+        let segment = sighting.segment.span;
+        let heading = sighting.segment.heading.and_then(|h| sightings.get(h as usize)).map(|s| s.segment.span.of(document.text()));
+        let text = segment.of(document.text());
+        let (start, end) = (span.start.max(segment.start) - segment.start, span.end.min(segment.end) - segment.start);
+        match &self.model {
+            Some(model) => model.status(document, sighting, start, end, heading.unwrap_or_default()),
+            None => status::by_cues(text, start, end, heading.unwrap_or_default()).unwrap_or(Status::Asserted),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn techniques(
+        &self,
+        document: &Document,
+        sightings: &[Sighting],
+        place: usize,
+        candidates: Vec<Candidate>,
+        section_tactics: &[BTreeSet<AttackId>],
+        min: f32,
+        pieces: &mut Vec<Piece>,
+    ) {
+        let sighting = &sightings[place];
+        let piece = |candidate: Candidate, by: Option<AttackId>| {
+            let object = self.index.at(candidate.object)?;
+            let belongs = |t: &AttackId| object.tactics().any(|o| o.id() == *t);
+            let evidence = Evidence {
+                span: candidate.span,
+                line: document.line(candidate.span.start),
+                status: self.status(document, sightings, sighting, candidate.focus),
+                confidence: candidate.confidence,
+                by: candidate.by,
+                why: candidate.why,
+                segment: sighting.segment.span,
+                tactic: section_tactics[place].iter().copied().find(belongs),
+                second: candidate.second,
+            };
+            Some(Piece { object: candidate.object, evidence, redirected_from: by })
+        };
+        for candidate in candidates {
+            if candidate.confidence >= min {
+                pieces.extend(piece(candidate, None));
+            }
+        }
+        for (id, span) in &sighting.ids {
+            if id.kind() == Kind::Technique
+                && let Some(object) = self.index.current(*id)
+            {
+                let candidate = Candidate::certain(object.place(), *span, id.to_string());
+                pieces.extend(piece(candidate, (object.id() != *id).then_some(*id)));
+            }
+        }
+    }
+
+    /// Tactics, groups, software and campaigns that a segment names.
+    fn named(&self, document: &Document, sightings: &[Sighting], sighting: &Sighting, pieces: &mut Vec<Piece>) {
+        let mut put = |object: u16, span: Span, by: Finder, confidence: f32, why: String, redirected_from| {
+            let status = self.status(document, sightings, sighting, span);
+            let evidence = Evidence {
+                span,
+                line: document.line(span.start),
+                status,
+                confidence,
+                by,
+                why: vec![why],
+                segment: sighting.segment.span,
+                tactic: None,
+                second: None,
+            };
+            pieces.push(Piece { object, evidence, redirected_from });
+        };
+        for hit in &sighting.phrases {
+            let Some(object) = self.index.at(hit.object) else { continue };
+            let kind = object.id().kind();
+            // "Execution", "discovery", "impact" are words first: as tactics they are named by heading or beside
+            // the word tactic.
+            let named = match kind {
+                Kind::Tactic => !hit.generic || hit.quality >= 1.0 && named_as_tactic(document.text(), sighting, hit.span),
+                Kind::Group | Kind::Software | Kind::Campaign => true,
+                _ => false,
+            };
+            if named {
+                let origin = if hit.origin == Origin::Former { 0.9 } else { 1.0 };
+                put(
+                    hit.object,
+                    hit.span,
+                    Finder::Phrase,
+                    hit.precision * hit.quality * origin,
+                    self.finders.phrases.text(hit.phrase).to_owned(),
+                    None,
+                );
+            }
+        }
+        for (id, span) in &sighting.ids {
+            if id.kind() != Kind::Technique
+                && let Some(object) = self.index.current(*id)
+            {
+                put(object.place(), *span, Finder::Id, 0.99, id.to_string(), (object.id() != *id).then_some(*id));
+            }
+        }
+    }
+
+    fn join(&self, pieces: Vec<Piece>, options: &Options) -> Mapping {
+        let mut by_object: BTreeMap<u16, Vec<Piece>> = BTreeMap::new();
+        for piece in pieces {
+            by_object.entry(piece.object).or_default().push(piece);
+        }
+        let mut mapping = Mapping::default();
+        for (place, pieces) in by_object {
+            let Some(object) = self.index.at(place).filter(|o| o.state() != State::Revoked) else { continue };
+            let found = found(object, pieces);
+            match object.id().kind() {
+                Kind::Technique if wanted(object, &found, options) => mapping.techniques.push(found),
+                Kind::Tactic => mapping.tactics.push(found),
+                Kind::Group => mapping.groups.push(found),
+                Kind::Software => mapping.software.push(found),
+                Kind::Campaign => mapping.campaigns.push(found),
+                _ => {}
+            }
+        }
+        if options.implied {
+            mapping.implied = self.implied(&mapping);
+        }
+        for list in [&mut mapping.techniques, &mut mapping.tactics, &mut mapping.groups, &mut mapping.software, &mut mapping.campaigns] {
+            list.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.id.cmp(&b.id)));
+        }
+        if let Some(top) = options.top {
+            mapping.techniques.truncate(top);
+        }
+        mapping
+    }
+
+    fn implied(&self, mapping: &Mapping) -> Vec<Implied> {
+        let described: BTreeSet<AttackId> = mapping.techniques.iter().map(|t| t.id).collect();
+        let mut through: BTreeMap<AttackId, BTreeSet<AttackId>> = BTreeMap::new();
+        for found in mapping.groups.iter().chain(&mapping.software).chain(&mapping.campaigns) {
+            let Some(object) = self.index.get(found.id) else { continue };
+            for relation in object.outgoing().filter(|r| r.kind == RelationKind::Uses) {
+                let id = relation.target.id();
+                if id.kind() == Kind::Technique && relation.target.state() == State::Active && !described.contains(&id) {
+                    through.entry(id).or_default().insert(found.id);
+                }
+            }
+        }
+        let implied = through.into_iter().filter_map(|(id, through)| {
+            let object = self.index.get(id)?;
+            let tactics = object.tactics().map(|t| t.short_name().to_owned()).collect();
+            Some(Implied { id, name: object.name().to_owned(), tactics, through: through.into_iter().collect() })
+        });
+        implied.collect()
+    }
+}
+
+/// A one-word tactic stands as a heading of its own, or with the word tactic, stage or phase in its segment.
+fn named_as_tactic(text: &str, sighting: &Sighting, span: Span) -> bool {
+    let segment = sighting.segment.span.of(text);
+    let alone = segment.trim_matches(|c: char| !c.is_alphanumeric()).len() <= span.len() + 2;
+    let lower = segment.to_lowercase();
+    alone
+        || ["tactic", "stage", "phase", "kill chain", "att&ck"].iter().any(|w| lower.contains(w))
+            && span.of(text).starts_with(char::is_uppercase)
+}
+
+fn found<D: AsRef<[u8]>>(object: ObjectRef<'_, D>, mut pieces: Vec<Piece>) -> Found {
+    // One piece for each place: of several finders the surest speaks, and the others' reasons are kept.
+    pieces.sort_by(|a, b| {
+        let key = |p: &Piece| (p.evidence.segment, p.evidence.by != Finder::Id);
+        key(a).cmp(&key(b)).then(b.evidence.confidence.total_cmp(&a.evidence.confidence)).then(a.evidence.span.cmp(&b.evidence.span))
+    });
+    let redirected_from = pieces.iter().find_map(|p| p.redirected_from);
+    let merges = object.id().kind() == Kind::Technique;
+    let mut evidence: Vec<Evidence> = Vec::new();
+    for piece in pieces {
+        match evidence.last_mut() {
+            Some(last) if merges && last.segment == piece.evidence.segment => {
+                for why in piece.evidence.why {
+                    if !last.why.contains(&why) {
+                        last.why.push(why);
+                    }
+                }
+            }
+            Some(last) if last.span == piece.evidence.span => {}
+            _ => evidence.push(piece.evidence),
+        }
+    }
+    let best = evidence.iter().map(|e| e.status).min().unwrap_or(Status::Asserted);
+    let confidence = evidence.iter().filter(|e| e.status == best).map(|e| e.confidence).fold(0.0, f32::max);
+    let tactics: Vec<ObjectRef<'_, D>> = object.tactics().collect();
+    let fixed: BTreeSet<AttackId> = evidence.iter().filter(|e| e.status == best).filter_map(|e| e.tactic).collect();
+    let names =
+        |keep: &dyn Fn(&AttackId) -> bool| tactics.iter().filter(|t| keep(&t.id())).map(|t| t.short_name().to_owned()).collect::<Vec<_>>();
+    Found {
+        id: object.id(),
+        name: object.name().to_owned(),
+        tactics: names(&|_| true),
+        fixed_tactics: names(&|t| fixed.contains(t)),
+        confidence,
+        status: best,
+        redirected_from,
+        evidence,
+    }
+}
+
+fn wanted<D: AsRef<[u8]>>(object: ObjectRef<'_, D>, found: &Found, options: &Options) -> bool {
+    let status = options.statuses.is_empty() || options.statuses.contains(&found.status);
+    let tactic = options.tactics.is_empty() || object.tactics().any(|t| options.tactics.contains(&t.id()));
+    let platform =
+        options.platforms.is_empty() || object.platforms().any(|p| options.platforms.iter().any(|wanted| wanted.eq_ignore_ascii_case(p)));
+    status && tactic && platform
+}

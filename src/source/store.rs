@@ -1,0 +1,256 @@
+//! The folder of installed knowledge bases.
+//!
+//! ```text
+//! <folder>/enterprise/19.2.ttpkb    one file for each installed release
+//! <folder>/enterprise/current       its name ("19.2"), for the one in use
+//! <folder>/lock                     held while something is changed
+//! ```
+//!
+//! Every change writes a temporary file in the same folder, syncs it to disk and renames it over the old one:
+//! killed at any moment, or on a full disk, the previous state still serves.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::index::Index;
+use crate::kb::Domain;
+
+/// Why the folder can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No folder for a user's data is known.
+    #[error("no data folder: set TTPMAP_DATA_DIR or HOME")]
+    NoFolder,
+    /// A file of it can't be read or written.
+    #[error("{doing} {path}")]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process is changing it.
+    #[error("another ttpmap is changing {0}; try again when it is done")]
+    Locked(PathBuf),
+    /// There is no such knowledge base.
+    #[error("no {domain} knowledge base {version} is installed; `ttpmap kb list` shows what is")]
+    Missing {
+        /// Domain asked for.
+        domain: Domain,
+        /// Version asked for.
+        version: String,
+    },
+    /// The name can't be a version.
+    #[error("`{0}` is not a version, such as 18.1")]
+    Version(String),
+    /// The bytes to install are no knowledge base.
+    #[error("the built knowledge base doesn't open")]
+    Index(#[from] crate::index::Error),
+}
+
+/// The folder of installed knowledge bases.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// The right to change the store; given up when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// An installed knowledge base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// Its domain.
+    pub domain: Domain,
+    /// Its version: the file's name.
+    pub version: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it is the one in use for its domain.
+    pub current: bool,
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { doing, path, source }
+}
+
+/// Digits, letters, dots and hyphens only: a version becomes a file name.
+fn checked(version: &str) -> Result<&str, Error> {
+    let fits = !version.is_empty()
+        && version.len() <= 40
+        && version.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    if fits { Ok(version) } else { Err(Error::Version(version.chars().take(40).collect())) }
+}
+
+impl Store {
+    /// The store in a folder, which need not exist yet.
+    pub fn new(folder: impl Into<PathBuf>) -> Store {
+        Store { folder: folder.into() }
+    }
+
+    /// The user's store: `$TTPMAP_DATA_DIR`, or `ttpmap` in the data folder of the platform (XDG on Unix).
+    ///
+    /// # Errors
+    /// Where neither is known.
+    pub fn of_user() -> Result<Store, Error> {
+        use etcetera::BaseStrategy;
+        if let Some(folder) = std::env::var_os("TTPMAP_DATA_DIR").filter(|f| !f.is_empty()) {
+            return Ok(Store::new(folder));
+        }
+        let strategy = etcetera::choose_base_strategy().map_err(|_| Error::NoFolder)?;
+        Ok(Store::new(strategy.data_dir().join("ttpmap")))
+    }
+
+    /// Where the store is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn domain_folder(&self, domain: Domain) -> PathBuf {
+        self.folder.join(domain.name())
+    }
+
+    fn path(&self, domain: Domain, version: &str) -> PathBuf {
+        self.domain_folder(domain).join(format!("{version}.ttpkb"))
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// At once, [`Error::Locked`], where another process holds it; or where the folder can't be made.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        fs::create_dir_all(&self.folder).map_err(failed("making folder", &self.folder))?;
+        let path = self.folder.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("opening", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(self.folder.clone())),
+            Err(fs::TryLockError::Error(source)) => Err(Error::File { doing: "locking", path, source }),
+        }
+    }
+
+    /// Replaces a file as a whole: temporary file beside it, sync, rename, sync of the folder.
+    pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(failed("making folder", folder))?;
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(failed("writing into", folder))?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed("writing", path))?;
+        file.persist(path).map_err(|e| Error::File { doing: "replacing", path: path.to_owned(), source: e.error })?;
+        if let Ok(folder) = File::open(folder) {
+            // Not every file system lets a folder be synced; the rename is done either way.
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+
+    /// Installs a built index under its version and makes it the one in use. The lock shows that no other process
+    /// does the same.
+    ///
+    /// # Errors
+    /// Where the bytes don't verify, or a file can't be written; then the one in use before stays.
+    pub fn install(&self, _lock: &Lock, bytes: &[u8]) -> Result<Installed, Error> {
+        let index = Index::new(bytes)?;
+        index.verify()?;
+        let (domain, version) = (index.domain(), checked(index.version())?.to_owned());
+        let path = self.path(domain, &version);
+        Store::replace(&path, bytes)?;
+        Store::replace(&self.domain_folder(domain).join("current"), version.as_bytes())?;
+        Ok(Installed { domain, version, path, current: true })
+    }
+
+    fn current_version(&self, domain: Domain) -> Option<String> {
+        let text = fs::read_to_string(self.domain_folder(domain).join("current")).ok()?;
+        checked(text.trim()).ok().map(str::to_owned)
+    }
+
+    /// The knowledge base in use for a domain; None where none is installed, which is no error.
+    pub fn current(&self, domain: Domain) -> Option<Installed> {
+        let version = self.current_version(domain)?;
+        let path = self.path(domain, &version);
+        path.is_file().then_some(Installed { domain, version, path, current: true })
+    }
+
+    /// Every installed knowledge base, by domain and version.
+    ///
+    /// # Errors
+    /// Where a folder that exists can't be read.
+    pub fn list(&self) -> Result<Vec<Installed>, Error> {
+        let mut all = Vec::new();
+        for domain in Domain::ALL {
+            let folder = self.domain_folder(domain);
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(failed("reading", &folder)(e)),
+            };
+            let current = self.current_version(domain);
+            for entry in entries {
+                let path = entry.map_err(failed("reading", &folder))?.path();
+                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                if let Some(version) = name.strip_suffix(".ttpkb").filter(|v| checked(v).is_ok()) {
+                    let current = current.as_deref() == Some(version);
+                    all.push(Installed { domain, version: version.to_owned(), path: path.clone(), current });
+                }
+            }
+        }
+        let number = |v: &str| v.split('.').map(|p| p.parse::<u32>().unwrap_or(u32::MAX)).collect::<Vec<_>>();
+        all.sort_by(|a, b| (a.domain, number(&a.version), &a.version).cmp(&(b.domain, number(&b.version), &b.version)));
+        Ok(all)
+    }
+
+    fn find(&self, domain: Domain, version: &str) -> Result<Installed, Error> {
+        let path = self.path(domain, checked(version)?);
+        if path.is_file() {
+            let current = self.current_version(domain).as_deref() == Some(version);
+            Ok(Installed { domain, version: version.to_owned(), path, current })
+        } else {
+            Err(Error::Missing { domain, version: version.to_owned() })
+        }
+    }
+
+    /// Makes an installed knowledge base the one in use.
+    ///
+    /// # Errors
+    /// Where it isn't installed, or the choice can't be written.
+    pub fn use_version(&self, _lock: &Lock, domain: Domain, version: &str) -> Result<Installed, Error> {
+        let found = self.find(domain, version)?;
+        Store::replace(&self.domain_folder(domain).join("current"), version.as_bytes())?;
+        Ok(Installed { current: true, ..found })
+    }
+
+    /// Goes back to the built-in knowledge base for a domain; what is installed stays.
+    ///
+    /// # Errors
+    /// Where the choice can't be taken back.
+    pub fn use_embedded(&self, _lock: &Lock, domain: Domain) -> Result<(), Error> {
+        let path = self.domain_folder(domain).join("current");
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("removing", &path)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes an installed knowledge base. Where it is the one in use, the choice goes first, so that no moment
+    /// has a choice without its file.
+    ///
+    /// # Errors
+    /// Where it isn't installed, or can't be removed.
+    pub fn remove(&self, lock: &Lock, domain: Domain, version: &str) -> Result<Installed, Error> {
+        let found = self.find(domain, version)?;
+        if found.current {
+            self.use_embedded(lock, domain)?;
+        }
+        fs::remove_file(&found.path).map_err(failed("removing", &found.path))?;
+        Ok(found)
+    }
+}

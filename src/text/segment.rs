@@ -1,0 +1,285 @@
+//! A text into sentences, headings, list items, table rows and code lines.
+//!
+//! Blocks first: blank lines, headings, list markers, table rows and code fences end a block; wrapped lines
+//! join one. Then sentences inside a block: a full stop, question or exclamation mark followed by white space
+//! ends one, unless the field's own habits speak against it (abbreviations, "e.g.", initials, version
+//! numbers, file names and defanged indicators never have white space behind their stops).
+
+use super::{Segment, SegmentKind, Span};
+
+/// A sentence longer than this is cut at the next white space: no text may make one segment of itself.
+const MAX_SEGMENT_BYTES: usize = 4000;
+
+pub(crate) fn segments(text: &str) -> Vec<Segment> {
+    let mut out = Segmenter { text, segments: Vec::new(), heading: None };
+    let mut block: Option<(Span, SegmentKind)> = None;
+    let mut fenced = false;
+    let mut start = 0;
+    let width = usual_width(text);
+    for line in text.split_inclusive('\n') {
+        let span = Span::new(start, start + line.len());
+        start += line.len();
+        let trimmed = line.trim();
+        if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
+            out.flush(block.take());
+            out.push(trim(text, span), SegmentKind::Code);
+            fenced = !fenced;
+        } else if trimmed.is_empty() {
+            out.flush(block.take());
+        } else if fenced {
+            out.push(trim(text, span), SegmentKind::Code);
+        } else {
+            let kind = line_kind(line);
+            let joins = block.is_some_and(|(b, k)| continues(text, b, k, line, kind, width));
+            match (&mut block, joins) {
+                (Some((b, _)), true) => b.end = span.end,
+                _ => {
+                    out.flush(block.take());
+                    block = Some((span, kind));
+                }
+            }
+        }
+    }
+    out.flush(block.take());
+    out.segments
+}
+
+/// The length in characters that the longer lines of a wrapped text share: a line far shorter than this one
+/// was ended on purpose.
+fn usual_width(text: &str) -> usize {
+    let mut lengths: Vec<usize> = text.lines().take(2000).map(|l| l.trim_end().chars().count()).filter(|n| *n > 0).collect();
+    lengths.sort_unstable();
+    lengths.get(lengths.len() * 3 / 4).copied().unwrap_or(0)
+}
+
+/// What a line looks like by itself.
+fn line_kind(line: &str) -> SegmentKind {
+    let trimmed = line.trim();
+    if trimmed.matches('|').count() >= 2 || trimmed.matches('\t').count() >= 2 {
+        SegmentKind::Row
+    } else if heading_marker(trimmed) {
+        SegmentKind::Heading
+    } else if item_marker(trimmed).is_some() {
+        SegmentKind::Item
+    } else if code_like(trimmed) {
+        SegmentKind::Code
+    } else {
+        SegmentKind::Sentence
+    }
+}
+
+fn heading_marker(trimmed: &str) -> bool {
+    let hashes = trimmed.bytes().take_while(|b| *b == b'#').count();
+    (1..=6).contains(&hashes) && trimmed[hashes..].starts_with(' ')
+        || (trimmed.starts_with("**") && trimmed.ends_with("**") && trimmed.len() > 4 && trimmed.len() < 100)
+}
+
+/// Length in bytes of a list marker with its white space.
+pub(crate) fn item_marker(trimmed: &str) -> Option<usize> {
+    for bullet in ["- ", "* ", "+ ", "• ", "◦ ", "‣ ", "– ", "· ", "▪ ", "● "] {
+        if trimmed.starts_with(bullet) {
+            return Some(bullet.len());
+        }
+    }
+    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let after = &trimmed[digits..];
+    ((1..=2).contains(&digits) && (after.starts_with(". ") || after.starts_with(") "))).then_some(digits + 2)
+}
+
+/// A prompt, or a line with hardly a word of prose.
+fn code_like(trimmed: &str) -> bool {
+    let prompt = ["$ ", "> ", "# ", "PS C:", "C:\\>", "PS>"].iter().any(|p| trimmed.starts_with(p));
+    prompt && !trimmed.ends_with('.')
+}
+
+/// Whether a line goes on with the block above it.
+fn continues(text: &str, block: Span, kind: SegmentKind, line: &str, line_kind: SegmentKind, width: usize) -> bool {
+    if line_kind != SegmentKind::Sentence || matches!(kind, SegmentKind::Heading | SegmentKind::Row | SegmentKind::Code) {
+        return false;
+    }
+    let above = block.of(text).trim_end();
+    let last_line = above.rsplit('\n').next().unwrap_or(above);
+    let ended = above.ends_with(['.', '!', '?', ':', '"', '”']);
+    let full = last_line.chars().count() * 10 >= width.min(120) * 7 && width <= 140;
+    let lower = line.trim_start().starts_with(|c: char| c.is_lowercase() || c.is_ascii_digit() || matches!(c, '(' | '"'));
+    if ended { full && last_line.len() > 40 && width <= 140 } else { lower || (full && last_line.len() > 40) }
+}
+
+struct Segmenter<'a> {
+    text: &'a str,
+    segments: Vec<Segment>,
+    heading: Option<u32>,
+}
+
+impl Segmenter<'_> {
+    fn push(&mut self, span: Span, kind: SegmentKind) {
+        if span.is_empty() {
+            return;
+        }
+        let heading = self.heading;
+        if kind == SegmentKind::Heading {
+            self.heading = Some(self.segments.len() as u32);
+        }
+        self.segments.push(Segment { span, kind, heading });
+    }
+
+    fn flush(&mut self, block: Option<(Span, SegmentKind)>) {
+        let Some((span, kind)) = block else { return };
+        let span = trim(self.text, span);
+        match kind {
+            SegmentKind::Heading | SegmentKind::Row | SegmentKind::Code => self.cut(span, kind),
+            _ if kind == SegmentKind::Sentence && looks_like_heading(span.of(self.text)) => {
+                self.push(span, SegmentKind::Heading);
+            }
+            _ => self.sentences(span, kind),
+        }
+    }
+
+    fn sentences(&mut self, block: Span, kind: SegmentKind) {
+        let text = self.text;
+        let bytes = text.as_bytes();
+        let mut start = block.start;
+        let mut at = block.start;
+        while at < block.end {
+            if matches!(bytes[at], b'.' | b'!' | b'?') {
+                let mut end = at + 1;
+                // Closing quotes, brackets and footnote marks belong to the sentence they close.
+                while let Some(c) = text[end..block.end].chars().next() {
+                    if matches!(c, '.' | '!' | '?' | '"' | '\'' | ')' | ']' | '”' | '’' | '*') {
+                        end += c.len_utf8();
+                    } else {
+                        break;
+                    }
+                }
+                if ends_sentence(text, start, at, end, block.end) {
+                    self.cut(trim(text, Span::new(start, end)), kind);
+                    start = end;
+                }
+                at = end;
+            } else {
+                at += 1;
+            }
+        }
+        self.cut(trim(text, Span::new(start, block.end)), kind);
+    }
+
+    /// Pushes a segment, in pieces where it is too long for one.
+    fn cut(&mut self, span: Span, kind: SegmentKind) {
+        let mut rest = span;
+        while rest.len() > MAX_SEGMENT_BYTES {
+            let mut limit = rest.start + MAX_SEGMENT_BYTES;
+            while !self.text.is_char_boundary(limit) {
+                limit -= 1;
+            }
+            let space = self.text[rest.start..limit].rfind(char::is_whitespace).filter(|at| *at > 0);
+            let end = space.map_or(limit, |at| rest.start + at);
+            self.push(trim(self.text, Span::new(rest.start, end)), kind);
+            rest = trim(self.text, Span::new(end, rest.end));
+        }
+        self.push(rest, kind);
+    }
+}
+
+/// Short, without a stop at its end, beginning with a capital or digit, and mostly capitals at word starts or
+/// few words: a title line.
+fn looks_like_heading(text: &str) -> bool {
+    if text.len() > 90 || text.contains('\n') || text.ends_with(['.', ',', ';', '!', ')']) {
+        return false;
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let Some(first) = words.first().and_then(|w| w.chars().next()) else { return false };
+    if words.len() > 12 || !(first.is_uppercase() || first.is_ascii_digit()) {
+        return false;
+    }
+    let long: Vec<&&str> = words.iter().filter(|w| w.chars().count() > 3).collect();
+    let capital = long.iter().filter(|w| w.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit())).count();
+    words.len() <= 5 || capital * 10 >= long.len() * 7
+}
+
+const ABBREVIATIONS: [&str; 38] = [
+    "e.g", "i.e", "etc", "vs", "cf", "fig", "figs", "no", "nos", "vol", "dr", "mr", "mrs", "ms", "prof", "inc", "ltd", "corp", "co", "st",
+    "jr", "sr", "approx", "dept", "est", "al", "ver", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov",
+];
+
+fn ends_sentence(text: &str, start: usize, stop: usize, end: usize, limit: usize) -> bool {
+    let mut after = text[end..limit].chars();
+    match after.next() {
+        None => return true,
+        Some(c) if !c.is_whitespace() => return false,
+        Some(_) => {}
+    }
+    let Some(next) = text[end..limit].chars().find(|c| !c.is_whitespace()) else { return true };
+    if next.is_lowercase() {
+        return false;
+    }
+    if text.as_bytes()[stop] != b'.' {
+        return true;
+    }
+    let before = &text[start..stop];
+    let word = before.rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or(before);
+    let single = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
+    let initials = word.len() >= 3 && word.split('.').all(|p| p.chars().count() == 1 && p.chars().all(char::is_alphabetic));
+    let abbreviated = ABBREVIATIONS.iter().any(|a| word.eq_ignore_ascii_case(a));
+    // A number at the very start is a list number, not a sentence.
+    let number = !word.is_empty() && word.len() == before.trim_start().len() && word.bytes().all(|b| b.is_ascii_digit());
+    !(single || initials || abbreviated || number)
+}
+
+fn trim(text: &str, span: Span) -> Span {
+    let piece = span.of(text);
+    let start = span.start + (piece.len() - piece.trim_start().len());
+    Span::new(start, start + piece.trim().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cut(text: &str) -> Vec<&str> {
+        segments(text).iter().map(|s| s.span.of(text)).collect()
+    }
+
+    #[test]
+    fn sentences_end_where_a_reader_ends_them() {
+        let cases: [(&str, &[&str]); 8] = [
+            ("One came. Two went.", &["One came.", "Two went."]),
+            ("It ran cmd.exe, e.g. Whoami. Then it left.", &["It ran cmd.exe, e.g. Whoami.", "Then it left."]),
+            ("See Fig. 2 for v1.2.3 of evil[.]example. Next.", &["See Fig. 2 for v1.2.3 of evil[.]example.", "Next."]),
+            ("It was the U.S. Government. Really!", &["It was the U.S. Government.", "Really!"]),
+            ("# Title\nBody here goes on.\n- item one\n- item two", &["# Title", "Body here goes on.", "- item one", "- item two"]),
+            ("He said \"stop.\" They did.", &["He said \"stop.\"", "They did."]),
+            ("```\nwhoami /all\n```\nText.", &["```", "whoami /all", "```", "Text."]),
+            ("1. First thing. 2. Second", &["1. First thing.", "2. Second"]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(cut(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn wrapped_lines_are_one_sentence() {
+        let text = "The intruders waited for three weeks before they\nmoved on to the file servers of the company and\ntook what they wanted.\n\nThen they left.";
+        assert_eq!(cut(text).len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn segments_rejoin_to_the_text(text in "[a-zA-Z0-9 .!?\\n\"'|#*\u{e9}\u{4e2d}-]{0,400}") {
+            let mut at = 0;
+            for s in segments(&text) {
+                prop_assert!(s.span.start >= at && s.span.end > s.span.start);
+                prop_assert!(text[at..s.span.start].trim().is_empty());
+                at = s.span.end;
+            }
+            prop_assert!(text[at..].trim().is_empty());
+        }
+
+        #[test]
+        fn any_text_is_cut_on_character_boundaries(text in any::<String>()) {
+            for s in segments(&text) {
+                prop_assert!(text.get(s.span.range()).is_some());
+            }
+        }
+    }
+}
