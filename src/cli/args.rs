@@ -102,6 +102,9 @@ pub(crate) struct MapArgs {
     /// Leave out what is less sure than this (0 to 1); 0 lists every candidate of every sentence
     #[arg(long, env = "TTPMAP_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
     pub(crate) min_confidence: Option<f32>,
+    /// Which threshold, where --min-confidence gives none
+    #[arg(long, env = "TTPMAP_PROFILE", value_name = "PROFILE", default_value = "balanced")]
+    pub(crate) profile: ProfileName,
     /// Only techniques of these statuses, comma-separated: asserted, prevented, negated, hypothetical, defensive, generic
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) status: Vec<String>,
@@ -141,6 +144,16 @@ pub(crate) enum InputKind {
     Markdown,
     /// One JSON object a line
     Jsonl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileName {
+    /// Few false alarms
+    Precise,
+    /// The best balance of both
+    Balanced,
+    /// Few misses
+    Thorough,
 }
 
 fn probability(text: &str) -> Result<f32, String> {
@@ -234,6 +247,25 @@ pub(crate) enum KbCommand {
     },
 }
 
+/// A part of the model or of what it learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// ATT&CK's procedures and descriptions
+    Procedures,
+    /// ttpmap's training sentences
+    Sentences,
+    /// ttpmap's narratives
+    Narratives,
+    /// The labelled texts of --train-texts
+    Texts,
+    /// Phrases and artifact rules in the second stage
+    Phrases,
+    /// The second ranker
+    Side,
+    /// The boosted trees
+    Trees,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct KbBuildArgs {
     /// The ATT&CK STIX bundle; - for standard input
@@ -251,6 +283,21 @@ pub(crate) struct KbBuildArgs {
     /// Leave descriptions and procedure texts out
     #[arg(long)]
     pub(crate) facts_only: bool,
+    /// Train the model anew, on this folder's training text, instead of taking over the built-in one
+    #[arg(long, value_name = "FOLDER", hide_short_help = true)]
+    pub(crate) train: Option<PathBuf>,
+    /// With --train: reports labelled sentence by sentence (JSONL, see docs/accuracy.md)
+    #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
+    pub(crate) train_reports: Vec<PathBuf>,
+    /// With --train: reports labelled under another convention
+    #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
+    pub(crate) train_others: Vec<PathBuf>,
+    /// With --train: labelled texts, which count half
+    #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
+    pub(crate) train_texts: Vec<PathBuf>,
+    /// With --train: leave a part out, to see what it is worth
+    #[arg(long, value_name = "PART", requires = "train", value_delimiter = ',', hide_short_help = true)]
+    pub(crate) without: Vec<Part>,
     /// The date to record, YYYY-MM-DD
     #[arg(long, value_name = "DATE", default_value = "")]
     pub(crate) date: String,

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::args::{KbBuildArgs, KbCommand};
+use super::args::{KbBuildArgs, KbCommand, Part};
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::curated::Curated;
@@ -15,6 +15,8 @@ use ttpmap::index::build::{self, Prose};
 use ttpmap::kb::{History, KnowledgeBase, State, facts};
 use ttpmap::source::releases;
 use ttpmap::source::store::Store;
+use ttpmap::model::corpus::Corpus;
+use ttpmap::model::train;
 use ttpmap::{Domain, Index, Kind, model, stix};
 
 pub(crate) fn run(command: KbCommand, settings: &Settings) -> anyhow::Result<Outcome> {
@@ -196,9 +198,46 @@ fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome
         ));
     }
     let prose = if args.facts_only { Prose::Drop } else { Prose::Keep };
-    let index = build::build(&kb, &curated, &[], prose)?;
+    let model = match &args.train {
+        Some(folder) => train(args, folder, &kb, &curated, settings)?,
+        None => model::bytes(&Index::embedded()).to_vec(),
+    };
+    let index = build::build(&kb, &curated, &model, prose)?;
     settings.write(&index)?;
     Ok(Outcome::Done)
+}
+
+/// Trains a model from scratch, and tells its figures on publishers that it did not learn from.
+fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curated, settings: &Settings) -> anyhow::Result<Vec<u8>> {
+    let without = |part: Part| args.without.contains(&part);
+    let mut corpus = Corpus::default();
+    corpus.add_own(folder)?;
+    if without(Part::Sentences) {
+        corpus.snippets.clear();
+    }
+    if without(Part::Narratives) {
+        corpus.narratives.clear();
+    }
+    for path in &args.train_reports {
+        corpus.add_jsonl(path, |c| &mut c.reports, 1.0)?;
+    }
+    for path in &args.train_others {
+        corpus.add_jsonl(path, |c| &mut c.others, 1.0)?;
+    }
+    for path in args.train_texts.iter().filter(|_| !without(Part::Texts)) {
+        corpus.add_jsonl(path, |c| &mut c.narratives, 0.5)?;
+    }
+    let options = train::Options {
+        procedures: !without(Part::Procedures),
+        phrases: !without(Part::Phrases),
+        side: !without(Part::Side),
+        trees: !without(Part::Trees),
+        ..train::Options::default()
+    };
+    let bare = Index::new(build::build(kb, curated, &[], Prose::Drop)?)?;
+    let (model, figures) = train::train(&bare, kb, &corpus, &options, &|line| settings.say(line));
+    settings.say(&format!("on publishers not learned from: {figures}"));
+    Ok(model)
 }
 
 /// What a knowledge base takes over from the built-in one: lexicon, rules and former names.
