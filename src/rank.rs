@@ -7,7 +7,7 @@ use crate::kb::id::{AttackId, Kind};
 use crate::kb::{RelationKind, State};
 use crate::matching::phrases::Origin;
 use crate::matching::{Finder, Finders, Scratch, Sighting};
-use crate::model::{self, Candidate, Model, Profile};
+use crate::model::{self, Candidate, Judgement, Model, Profile};
 use crate::status::Status;
 use crate::text::{Document, Span};
 
@@ -139,6 +139,13 @@ pub struct Mapper<'a, D> {
 #[derive(Default)]
 pub struct Workspace(Scratch);
 
+/// A document as the finders and the model saw it.
+struct Scene<'s> {
+    document: &'s Document,
+    sightings: &'s [Sighting],
+    judgement: Option<&'s Judgement>,
+}
+
 /// Evidence on its way to an object.
 struct Piece {
     object: u16,
@@ -168,13 +175,15 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         let min = options.min_confidence.unwrap_or_else(|| self.default_min_confidence(options.profile));
         let section_tactics = self.section_tactics(document, &sightings);
         let mut pieces = Vec::new();
-        let judged = match &self.model {
-            Some(model) => model.judge(&self.finders, document, &sightings, min <= 0.0, options.explain),
+        let mut judgement = self.model.as_ref().map(|model| model.judge(&self.finders, document, &sightings, min <= 0.0, options.explain));
+        let candidates = match &mut judgement {
+            Some(judgement) => std::mem::take(&mut judgement.candidates),
             None => sightings.iter().map(|s| self.without_model(s)).collect(),
         };
-        for (i, candidates) in judged.into_iter().enumerate() {
-            self.techniques(document, &sightings, i, candidates, &section_tactics, min, &mut pieces);
-            self.named(document, &sightings, i, &mut pieces);
+        let scene = Scene { document, sightings: &sightings, judgement: judgement.as_ref() };
+        for (i, candidates) in candidates.into_iter().enumerate() {
+            self.techniques(&scene, i, candidates, &section_tactics[i], min, &mut pieces);
+            self.named(&scene, i, &mut pieces);
         }
         self.join(pieces, options)
     }
@@ -213,29 +222,27 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     }
 
     /// The status of what a segment says at a span, and how likely it is asserted.
-    fn status(&self, document: &Document, sightings: &[Sighting], place: usize, span: Span) -> (Status, f32) {
-        match &self.model {
-            Some(model) => model.status(document, sightings, place, span),
-            None => (model::cue_of(document, sightings, place, span).unwrap_or(Status::Asserted), 1.0),
+    fn status(&self, scene: &Scene<'_>, place: usize, span: Span) -> (Status, f32) {
+        match (&self.model, scene.judgement) {
+            (Some(model), Some(judgement)) => model.status(judgement, scene.document, scene.sightings, place, span),
+            _ => (model::cue_of(scene.document, scene.sightings, place, span).unwrap_or(Status::Asserted), 1.0),
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn techniques(
         &self,
-        document: &Document,
-        sightings: &[Sighting],
+        scene: &Scene<'_>,
         place: usize,
         candidates: Vec<Candidate>,
-        section_tactics: &[BTreeSet<AttackId>],
+        tactics: &BTreeSet<AttackId>,
         min: f32,
         pieces: &mut Vec<Piece>,
     ) {
-        let sighting = &sightings[place];
+        let sighting = &scene.sightings[place];
         let piece = |candidate: Candidate, by: Option<AttackId>| {
             let object = self.index.at(candidate.object)?;
             let belongs = |t: &AttackId| object.tactics().any(|o| o.id() == *t);
-            let (status, asserted) = self.status(document, sightings, place, candidate.focus);
+            let (status, asserted) = self.status(scene, place, candidate.focus);
             let confidence = match (status, candidate.by) {
                 (Status::Asserted, Finder::Phrase | Finder::Artifact | Finder::Model) => model::confidence(candidate.confidence, asserted),
                 _ => candidate.confidence,
@@ -245,13 +252,13 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
             }
             let evidence = Evidence {
                 span: candidate.span,
-                line: document.line(candidate.span.start),
+                line: scene.document.line(candidate.span.start),
                 status,
                 confidence,
                 by: candidate.by,
                 why: candidate.why,
                 segment: sighting.segment.span,
-                tactic: section_tactics[place].iter().copied().find(belongs),
+                tactic: tactics.iter().copied().find(belongs),
                 second: candidate.second,
             };
             Some(Piece { object: candidate.object, evidence, redirected_from: by })
@@ -270,10 +277,10 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     }
 
     /// Tactics, groups, software and campaigns that a segment names.
-    fn named(&self, document: &Document, sightings: &[Sighting], place: usize, pieces: &mut Vec<Piece>) {
-        let sighting = &sightings[place];
+    fn named(&self, scene: &Scene<'_>, place: usize, pieces: &mut Vec<Piece>) {
+        let (document, sighting) = (scene.document, &scene.sightings[place]);
         let mut put = |object: u16, span: Span, by: Finder, confidence: f32, why: String, redirected_from| {
-            let (status, _) = self.status(document, sightings, place, span);
+            let (status, _) = self.status(scene, place, span);
             let evidence = Evidence {
                 span,
                 line: document.line(span.start),

@@ -13,10 +13,10 @@ use super::{Outcome, open_index};
 use ttpmap::curated::Curated;
 use ttpmap::index::build::{self, Prose};
 use ttpmap::kb::{History, KnowledgeBase, State, facts};
-use ttpmap::source::releases;
-use ttpmap::source::store::Store;
 use ttpmap::model::corpus::Corpus;
 use ttpmap::model::train;
+use ttpmap::source::releases;
+use ttpmap::source::store::Store;
 use ttpmap::{Domain, Index, Kind, model, stix};
 
 pub(crate) fn run(command: KbCommand, settings: &Settings) -> anyhow::Result<Outcome> {

@@ -133,7 +133,13 @@ pub(crate) fn gate(document: &Document, sightings: &[Sighting], place: usize) ->
 
 /// What tells the status of a behaviour at `focus`: the words around it as written, on their side of it, what
 /// the cue rules say, the heading and the segment's kind.
-pub(crate) fn status(document: &Document, sightings: &[Sighting], place: usize, focus: Span, cue: Option<crate::status::Status>) -> Vec<Feature> {
+pub(crate) fn status(
+    document: &Document,
+    sightings: &[Sighting],
+    place: usize,
+    focus: Span,
+    cue: Option<crate::status::Status>,
+) -> Vec<Feature> {
     let sighting = &sightings[place];
     let words: Vec<&Word> = sighting.words.iter().filter(|w| !w.is(PIECE) && !w.is(PART)).collect();
     let mut hashes = Vec::new();

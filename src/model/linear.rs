@@ -191,8 +191,7 @@ const IDF_SCALE: f32 = 16.0;
 
 /// Features as places with weights: idf applied, brought to length 1. Unknown features are left out.
 fn vector(features: &[Feature], place: impl Fn(u64) -> Option<u32>, idf: &[f32]) -> Vec<(u32, f32)> {
-    let mut out: Vec<(u32, f32)> =
-        features.iter().filter_map(|(key, tf)| place(*key).map(|p| (p, tf * idf[p as usize]))).collect();
+    let mut out: Vec<(u32, f32)> = features.iter().filter_map(|(key, tf)| place(*key).map(|p| (p, tf * idf[p as usize]))).collect();
     let length = out.iter().map(|(_, v)| v * v).sum::<f32>().sqrt();
     if length > 0.0 {
         for (_, v) in &mut out {
@@ -334,7 +333,11 @@ mod tests {
     use super::*;
 
     fn example(features: &[u64], class: u32) -> Example {
-        Example { features: features.iter().map(|f| (f.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1.0)).collect(), target: vec![(class, 1.0)], weight: 1.0 }
+        Example {
+            features: features.iter().map(|f| (f.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1.0)).collect(),
+            target: vec![(class, 1.0)],
+            weight: 1.0,
+        }
     }
 
     #[test]

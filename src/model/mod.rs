@@ -16,6 +16,7 @@ mod features;
 mod linear;
 mod stack;
 pub mod train;
+mod train_status;
 mod trees;
 
 use zerocopy::byteorder::little_endian::{F32, U32, U64};
@@ -30,7 +31,7 @@ use crate::matching::{Finder, Finders, Sighting};
 use crate::status::{self, Status};
 use crate::text::{Document, Span};
 use linear::{LinearRef, softmax};
-use stack::ClassFacts;
+use stack::{ClassFacts, StatusViews};
 use trees::TreesRef;
 
 /// A technique that a segment may describe.
@@ -203,7 +204,8 @@ fn clauses(text: &str, sighting: &Sighting) -> Vec<Span> {
         count += 1;
         let between = text.get(pair[0].end as usize..pair[1].start as usize).unwrap_or_default();
         let next = pair[1].span().of(text);
-        let cuts = between.contains([',', ';', ':', '–', '—', '(']) || matches!(next, "and" | "then" | "which" | "while" | "before" | "after");
+        let cuts =
+            between.contains([',', ';', ':', '–', '—', '(']) || matches!(next, "and" | "then" | "which" | "while" | "before" | "after");
         if cuts && count >= LEAST_WORDS {
             out.push(Span::new(start, pair[0].end as usize));
             (start, count) = (pair[0].end as usize, 0);
@@ -239,26 +241,62 @@ impl Profile {
     }
 }
 
-/// The numbers that go with a model.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Numbers {
-    /// Thresholds of the profiles.
-    pub(crate) thresholds: [f32; 3],
+/// Decides how a text stands to a behaviour.
+#[derive(Clone, Copy)]
+struct StatusModel<'a> {
+    linear: LinearRef<'a>,
+    trees: TreesRef<'a>,
     /// Below this probability of `asserted` another status is taken.
-    pub(crate) asserted: f32,
+    limit: f32,
+}
+
+/// What the linear status model says of a behaviour at `focus`, and what the cue rules say.
+fn status_of(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighting], place: usize, focus: Span) -> ([f32; 6], Option<Status>) {
+    let cue = cue_of(document, sightings, place, focus);
+    let features = features::status(document, sightings, place, focus, cue);
+    let mut scores = Vec::new();
+    linear.scores(&linear.vector(&features), &mut scores);
+    softmax(&mut scores);
+    let mut out = [0.0; 6];
+    for (to, from) in out.iter_mut().zip(&scores) {
+        *to = *from;
+    }
+    (out, cue)
+}
+
+/// The same of every segment as a whole that may describe behaviour.
+fn status_views(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighting], views: &[View]) -> StatusViews {
+    let of =
+        |i: usize| (views[i].gate >= stack::STATUS_GATE).then(|| status_of(linear, document, sightings, i, sightings[i].segment.span).0);
+    StatusViews::new(sightings, (0..sightings.len()).map(of).collect())
+}
+
+/// The likeliest status but `asserted`.
+fn likeliest_other(p: &[f32; 6]) -> Status {
+    let others = Status::ALL.iter().zip(p).skip(1);
+    others.max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0))).map_or(Status::Generic, |(s, _)| *s)
+}
+
+/// What the model makes of a document.
+pub(crate) struct Judgement {
+    /// The candidates of every segment, best first.
+    pub(crate) candidates: Vec<Vec<Candidate>>,
+    views: Vec<View>,
+    statuses: StatusViews,
 }
 
 /// The model of an open index.
 pub(crate) struct Model<'a> {
     first: FirstStage<'a>,
-    status: LinearRef<'a>,
+    status: StatusModel<'a>,
     stacked: TreesRef<'a>,
     alone: TreesRef<'a>,
     facts: Vec<ClassFacts>,
     /// Place in the index of each class; None where the release doesn't have it.
     objects: Vec<Option<u16>>,
     classes: std::collections::BTreeMap<u16, u16>,
-    numbers: Numbers,
+    /// Of the profiles, in their order.
+    thresholds: [f32; 3],
 }
 
 /// Key of a phrase under which its learned precision is kept.
@@ -323,23 +361,24 @@ impl<'a> Model<'a> {
                 classes.entry(*object).or_insert(class as u16);
             }
         }
-        let first = FirstStage { ranker: linear(*b"RANK")?, side: linear(*b"SIDE")?, gate: linear(*b"GATE")?, other_gate: linear(*b"OGAT")? };
+        let first =
+            FirstStage { ranker: linear(*b"RANK")?, side: linear(*b"SIDE")?, gate: linear(*b"GATE")?, other_gate: linear(*b"OGAT")? };
         let fits = first.ranker.classes == ids.len() + 1 && first.side.classes == ids.len() + 1;
         fits.then_some(Model {
             first,
-            status: linear(*b"STAT")?,
+            status: StatusModel { linear: linear(*b"STAT")?, trees: trees(*b"STTR")?, limit: asserted.get() },
             stacked: trees(*b"STAK")?,
             alone: trees(*b"ALON")?,
             facts,
             objects,
             classes,
-            numbers: Numbers { thresholds: [precise.get(), balanced.get(), thorough.get()], asserted: asserted.get() },
+            thresholds: [precise.get(), balanced.get(), thorough.get()],
         })
     }
 
     /// The threshold of a profile.
     pub(crate) fn threshold(&self, profile: Profile) -> f32 {
-        self.numbers.thresholds[profile as usize]
+        self.thresholds[profile as usize]
     }
 
     /// The candidates of every segment, best first. With `all` the ten best and more of each; otherwise those that
@@ -351,7 +390,7 @@ impl<'a> Model<'a> {
         sightings: &[Sighting],
         all: bool,
         explain: bool,
-    ) -> Vec<Vec<Candidate>> {
+    ) -> Judgement {
         let alone = sightings.len() <= ALONE_SEGMENTS;
         let views = self.first.views(document, sightings);
         let class_of = |object: u16| self.classes.get(&object).copied();
@@ -360,10 +399,8 @@ impl<'a> Model<'a> {
         let trees = if alone { &self.alone } else { &self.stacked };
         let mut out = Vec::with_capacity(rows.len());
         for (sighting, rows) in sightings.iter().zip(rows) {
-            let mut scored: Vec<(u16, u16, f32)> = rows
-                .iter()
-                .filter_map(|(class, row)| Some((self.objects[usize::from(*class)]?, *class, trees.probability(row))))
-                .collect();
+            let mut scored: Vec<(u16, u16, f32)> =
+                rows.iter().filter_map(|(class, row)| Some((self.objects[usize::from(*class)]?, *class, trees.probability(row)))).collect();
             scored.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
             scored.dedup_by_key(|s| s.0);
             let list = scored.iter().filter(|s| all || s.2 >= 0.02).map(|(object, class, confidence)| {
@@ -372,7 +409,8 @@ impl<'a> Model<'a> {
             });
             out.push(list.collect());
         }
-        out
+        let statuses = status_views(&self.status.linear, document, sightings, &views);
+        Judgement { candidates: out, views, statuses }
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -388,9 +426,12 @@ impl<'a> Model<'a> {
         explain: bool,
     ) -> Candidate {
         let segment = sighting.segment.span;
-        let mut candidate =
-            Candidate { object, span: segment, focus: segment, confidence, by: Finder::Model, why: Vec::new(), second };
-        let phrase = sighting.phrases.iter().filter(|h| h.object == object).max_by(|a, b| (a.precision * a.quality).total_cmp(&(b.precision * b.quality)));
+        let mut candidate = Candidate { object, span: segment, focus: segment, confidence, by: Finder::Model, why: Vec::new(), second };
+        let phrase = sighting
+            .phrases
+            .iter()
+            .filter(|h| h.object == object)
+            .max_by(|a, b| (a.precision * a.quality).total_cmp(&(b.precision * b.quality)));
         if let Some(hit) = phrase {
             candidate.focus = hit.span;
             candidate.span = hit.span;
@@ -430,8 +471,17 @@ impl<'a> Model<'a> {
     }
 
     /// The status of a behaviour at `focus` of a segment, and how likely it is that it is asserted.
-    pub(crate) fn status(&self, document: &Document, sightings: &[Sighting], place: usize, focus: Span) -> (Status, f32) {
-        status_of(&self.status, document, sightings, place, focus, self.numbers.asserted)
+    pub(crate) fn status(
+        &self,
+        judgement: &Judgement,
+        document: &Document,
+        sightings: &[Sighting],
+        place: usize,
+        focus: Span,
+    ) -> (Status, f32) {
+        let (p, cue) = status_of(&self.status.linear, document, sightings, place, focus);
+        let asserted = self.status.trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
+        if asserted >= self.status.limit { (Status::Asserted, asserted) } else { (likeliest_other(&p), asserted) }
     }
 }
 
@@ -447,21 +497,6 @@ pub(crate) fn cue_of(document: &Document, sightings: &[Sighting], place: usize, 
     let inside = Span::new(focus.start.clamp(segment.span.start, segment.span.end), focus.end.clamp(segment.span.start, segment.span.end));
     let text = segment.span.of(document.text());
     status::by_cues(text, inside.start - segment.span.start, inside.end - segment.span.start, heading)
-}
-
-fn status_of(model: &LinearRef<'_>, document: &Document, sightings: &[Sighting], place: usize, focus: Span, limit: f32) -> (Status, f32) {
-    let cue = cue_of(document, sightings, place, focus);
-    let features = features::status(document, sightings, place, focus, cue);
-    let mut scores = Vec::new();
-    model.scores(&model.vector(&features), &mut scores);
-    softmax(&mut scores);
-    let asserted = scores.first().copied().unwrap_or(1.0);
-    if asserted >= limit {
-        return (Status::Asserted, asserted);
-    }
-    let others = Status::ALL.iter().zip(&scores).skip(1);
-    let best = others.max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0)));
-    (best.map_or(Status::Asserted, |(s, _)| *s), asserted)
 }
 
 /// One line about the model of an index, for `kb info`.

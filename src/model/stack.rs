@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::View;
 use crate::matching::Sighting;
 use crate::matching::phrases::Origin;
+use crate::status::Status;
 use crate::text::SegmentKind;
 use crate::text::token::{NUMBER, PIECE, PLACEHOLDER};
 
@@ -170,5 +171,90 @@ fn keep_two(best: &mut [(f32, usize); 2], p: f32, place: usize) {
         best[0] = (p, place);
     } else if p > best[1].0 {
         best[1] = (p, place);
+    }
+}
+
+/// Numbers in a row about the status of a behaviour.
+pub(crate) const STATUS_WIDTH: usize = 32;
+
+/// What the linear status model says of the segments of a document that may describe behaviour: of each the
+/// probabilities of every status, and their mean.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StatusViews {
+    pub(crate) segments: Vec<Option<[f32; 6]>>,
+    mean: [f32; 6],
+    /// Share of segments that name a group, malware or campaign.
+    names: f32,
+}
+
+/// Segments whose gate says less are not asked for their status.
+pub(crate) const STATUS_GATE: f32 = 0.15;
+
+impl StatusViews {
+    pub(crate) fn new(sightings: &[Sighting], segments: Vec<Option<[f32; 6]>>) -> StatusViews {
+        // A text with nothing in it is taken for one that asserts.
+        let mut sum = [2.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        for p in segments.iter().flatten() {
+            for (s, p) in sum.iter_mut().zip(p) {
+                *s += p;
+            }
+        }
+        let total: f32 = sum.iter().sum();
+        let named = sightings.iter().filter(|s| !s.masked.is_empty()).count() as f32;
+        StatusViews { mean: sum.map(|s| s / total), names: named / sightings.len().max(1) as f32, segments }
+    }
+
+    /// The row of a behaviour in one segment: `own` is what the linear model says of it, `cue` what the rules do.
+    pub(crate) fn row(
+        &self,
+        sightings: &[Sighting],
+        views: &[View],
+        place: usize,
+        own: [f32; 6],
+        cue: Option<Status>,
+    ) -> [f32; STATUS_WIDTH] {
+        let sighting = &sightings[place];
+        let whole = self.segments.get(place).copied().flatten().unwrap_or(own);
+        let at = |i: Option<usize>| i.and_then(|i| self.segments.get(i).copied().flatten()).unwrap_or(self.mean);
+        let (before, after) = (at(place.checked_sub(1)), at(Some(place + 1)));
+        let heading = sighting.segment.heading.map_or(self.mean, |h| at(Some(h as usize)));
+        let is = |status: Status| f32::from(u8::from(cue == Some(status)));
+        let view = views.get(place);
+        let words = sighting.words.iter().filter(|w| !w.is(PIECE)).count() as f32;
+        let log = |p: f32| (p + 1e-4).ln();
+        [
+            log(own[0]),
+            own[1],
+            own[2],
+            own[3],
+            own[4],
+            own[5],
+            whole[0],
+            whole[5],
+            self.mean[0],
+            self.mean[3],
+            self.mean[4],
+            self.mean[5],
+            before[0],
+            before[5],
+            after[0],
+            after[5],
+            heading[0],
+            is(Status::Prevented),
+            is(Status::Negated),
+            is(Status::Hypothetical),
+            is(Status::Defensive),
+            is(Status::Generic),
+            view.map_or(0.5, |v| v.gate),
+            view.map_or(0.5, |v| v.other_gate),
+            view.map_or(0.5, |v| v.none),
+            words,
+            sighting.masked.len() as f32,
+            self.names,
+            place as f32 / sightings.len().max(1) as f32,
+            (sightings.len() as f32).ln(),
+            f32::from(u8::from(sighting.segment.kind == SegmentKind::Heading)),
+            sighting.artifacts.len() as f32,
+        ]
     }
 }

@@ -10,18 +10,19 @@ use std::fmt;
 use rayon::prelude::*;
 use zerocopy::byteorder::little_endian::{F32, U32, U64};
 
-use super::corpus::{Corpus, LabelledReport, Snippet, StatusSentence};
+use super::corpus::{Corpus, LabelledReport, Snippet};
 use super::linear::{Example, Linear, LinearRef, Recipe};
 use super::stack::{self, ClassFacts, WIDTH};
+use super::train_status::SegmentStatus;
 use super::trees::{self, Trees, TreesRef};
-use super::{ALONE_SEGMENTS, FirstStage, LEAST, View, cue_of, families, features, phrase_key, status_of};
+use super::{ALONE_SEGMENTS, FirstStage, LEAST, View, families, features, phrase_key};
 use crate::index::Index;
 use crate::index::format::Writer;
 use crate::kb::id::{AttackId, Kind};
 use crate::kb::{KnowledgeBase, RelationKind, State};
 use crate::matching::{Finders, Scratch, Sighting};
 use crate::status::Status;
-use crate::text::{Document, Span};
+use crate::text::Document;
 
 /// What is learned from; each part can be left out to see what it is worth.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,12 +104,12 @@ pub(crate) fn place_of<D: AsRef<[u8]>>(index: &Index<D>, id: AttackId) -> Option
 }
 
 /// A report, read.
-struct Read {
-    document: Document,
-    sightings: Vec<Sighting>,
+pub(super) struct Read {
+    pub(super) document: Document,
+    pub(super) sightings: Vec<Sighting>,
     /// Labels of each segment, by class.
-    labels: Vec<Vec<(u16, Status)>>,
-    fold: usize,
+    pub(super) labels: Vec<Vec<(u16, Status)>>,
+    pub(super) fold: usize,
 }
 
 /// Publishers under which several collections of the same reports stand are one.
@@ -135,20 +136,19 @@ fn folds(reports: &[LabelledReport], count: usize) -> Vec<usize> {
     reports.iter().map(|r| fold_of[publisher(&r.vendor)]).collect()
 }
 
-struct Trainer<'a, D> {
+pub(super) struct Trainer<'a, D> {
     index: &'a Index<D>,
-    finders: Finders<'a, D>,
+    pub(super) finders: Finders<'a, D>,
     ids: Vec<AttackId>,
-    class_of: BTreeMap<u16, u16>,
+    pub(super) class_of: BTreeMap<u16, u16>,
     families: Vec<u16>,
-    options: Options,
+    pub(super) options: Options,
 }
 
 /// The models of one first stage, as bytes.
 struct Trained {
     ranker: Vec<u8>,
     gate: Vec<u8>,
-    status: Vec<u8>,
 }
 
 /// Trains a model for the techniques of `index`. `kb` has the prose; `say` is told of progress and figures.
@@ -163,8 +163,7 @@ pub fn train<D: AsRef<[u8]> + Sync>(
 ) -> (Vec<u8>, Figures) {
     let ids: Vec<AttackId> = index.of_kind(Kind::Technique).filter(|o| o.state() == State::Active).map(|o| o.id()).collect();
     let class_of = ids.iter().enumerate().filter_map(|(c, id)| Some((index.get(*id)?.place(), c as u16))).collect();
-    let trainer =
-        Trainer { index, finders: Finders::new(index), families: families(&ids), ids, class_of, options: options.clone() };
+    let trainer = Trainer { index, finders: Finders::new(index), families: families(&ids), ids, class_of, options: options.clone() };
     trainer.run(kb, corpus, say)
 }
 
@@ -283,57 +282,6 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         out
     }
 
-    /// Where a segment speaks of a class: its phrase or artifact, or all of it.
-    fn focus(&self, sighting: &Sighting, class: u16) -> Span {
-        let is = |object: u16| self.class_of.get(&object) == Some(&class);
-        let artifact = sighting.artifacts.iter().find(|h| is(h.object)).map(|h| h.span);
-        let phrase = sighting
-            .phrases
-            .iter()
-            .filter(|h| is(h.object))
-            .max_by(|a, b| (a.precision * a.quality).total_cmp(&(b.precision * b.quality)))
-            .map(|h| h.span);
-        artifact.or(phrase).unwrap_or(sighting.segment.span)
-    }
-
-    fn status_examples<'r>(&self, reads: impl Iterator<Item = &'r Read>) -> Vec<Example> {
-        let mut out = Vec::new();
-        for read in reads {
-            for (i, labels) in read.labels.iter().enumerate() {
-                let mut seen: Vec<(Span, Status)> = Vec::new();
-                for (class, status) in labels {
-                    let focus = self.focus(&read.sightings[i], *class);
-                    if seen.contains(&(focus, *status)) {
-                        continue;
-                    }
-                    seen.push((focus, *status));
-                    let cue = cue_of(&read.document, &read.sightings, i, focus);
-                    let features = features::status(&read.document, &read.sightings, i, focus, cue);
-                    let weight = if *status == Status::Asserted { 1.0 } else { 1.5 };
-                    out.push(Example { features, target: vec![(*status as u32, 1.0)], weight });
-                }
-            }
-        }
-        out
-    }
-
-    fn status_sentences(&self, sentences: &[StatusSentence]) -> Vec<Example> {
-        let mut scratch = Scratch::default();
-        let mut out = Vec::new();
-        for sentence in sentences {
-            let (document, shift) = sentence.document();
-            let focus = Span::new(sentence.focus.start + shift, sentence.focus.end + shift);
-            let sightings = self.finders.read_all(&document, &mut scratch);
-            let Some(place) = document.segment_at(focus.start) else { continue };
-            for focus in [focus, sightings[place].segment.span] {
-                let cue = cue_of(&document, &sightings, place, focus);
-                let features = features::status(&document, &sightings, place, focus, cue);
-                out.push(Example { features, target: vec![(sentence.status as u32, 1.0)], weight: 1.5 });
-            }
-        }
-        out
-    }
-
     fn rank_recipe(&self, keep: usize) -> Recipe {
         Recipe { classes: self.ids.len() + 1, passes: 8, rate: 0.6, min_examples: 2, keep, decay: 0.0 }
     }
@@ -342,23 +290,16 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         Recipe { classes: 2, passes: 5, rate: 0.15, min_examples: 3, keep: self.options.keep / 5, decay: 0.0 }
     }
 
-    fn status_recipe(&self) -> Recipe {
-        Recipe { classes: Status::ALL.len(), passes: 8, rate: 0.2, min_examples: 2, keep: self.options.keep / 6, decay: 0.0 }
-    }
-
     /// Trains the parts of the first stage that learn from reports.
     fn first_stage<'r, I: Iterator<Item = &'r Read> + Clone>(&self, reads: I, fixed: &Fixed) -> Trained {
         let mut examples = fixed.ranker.clone();
         examples.extend(self.report_examples(reads.clone(), 1.0, self.options.none_share));
         let ranker = Linear::train(&examples, self.rank_recipe(self.options.keep)).to_bytes();
         drop(examples);
-        let mut examples = self.gate_examples(reads.clone());
+        let mut examples = self.gate_examples(reads);
         examples.extend(fixed.gate.iter().cloned());
         let gate = Linear::train(&examples, self.gate_recipe()).to_bytes();
-        let mut examples = self.status_examples(reads);
-        examples.extend(fixed.status.iter().cloned());
-        let status = Linear::train(&examples, self.status_recipe()).to_bytes();
-        Trained { ranker, gate, status }
+        Trained { ranker, gate }
     }
 
     fn run(&self, kb: &KnowledgeBase, corpus: &Corpus, say: &(dyn Fn(&str) + Sync)) -> (Vec<u8>, Figures) {
@@ -367,7 +308,12 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let narratives = self.read_all(&corpus.narratives, &vec![usize::MAX; corpus.narratives.len()]);
         let others = self.read_all(&corpus.others, &vec![usize::MAX; corpus.others.len()]);
         let precisions = self.learn_phrases(&mut reads);
-        say(&format!("read {} reports, {} segments, {} narratives", reads.len(), reads.iter().map(|r| r.sightings.len()).sum::<usize>(), narratives.len()));
+        say(&format!(
+            "read {} reports, {} segments, {} narratives",
+            reads.len(),
+            reads.iter().map(|r| r.sightings.len()).sum::<usize>(),
+            narratives.len()
+        ));
 
         let procedures = if self.options.procedures { self.procedures(kb) } else { Vec::new() };
         let all: Vec<&Snippet> = procedures.iter().chain(&corpus.snippets).collect();
@@ -380,9 +326,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         ranker.extend(self.report_examples(narratives.iter(), 1.0, 1.0));
         say(&format!("{} texts beside the reports", ranker.len()));
         let gate_source = || narratives.iter();
-        let mut status = self.status_sentences(&corpus.statuses);
-        status.extend(self.status_examples(narratives.iter()));
-        let fixed = Fixed { gate: self.gate_examples(gate_source()), status, ranker };
+        let fixed = Fixed { gate: self.gate_examples(gate_source()), ranker };
         let ((side, other_gate), trained) = rayon::join(
             || {
                 let side = Linear::train(&fixed.ranker, self.rank_recipe(self.options.keep / 2)).to_bytes();
@@ -402,7 +346,12 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             },
         );
         let stage = |trained: &'_ Trained| -> Option<FirstStageBytes> {
-            Some(FirstStageBytes { ranker: trained.ranker.clone(), side: side.clone(), gate: trained.gate.clone(), other_gate: other_gate.clone() })
+            Some(FirstStageBytes {
+                ranker: trained.ranker.clone(),
+                side: side.clone(),
+                gate: trained.gate.clone(),
+                other_gate: other_gate.clone(),
+            })
         };
         let stages: Vec<FirstStageBytes> = trained.iter().filter_map(stage).collect();
         let views: Vec<Vec<View>> = reads
@@ -424,8 +373,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let facts = self.facts(&reads, &views);
         let (stacked, judged) = self.second_stage(&reads, &views, &facts, say);
         let (alone, alone_judged) = self.alone(&reads, &stages, &facts);
-        let statuses = self.judge_statuses(&reads, &trained);
-        let (numbers, figures) = self.figures(&reads, &judged, &alone_judged, &statuses, say);
+        let statuses = self.statuses(&reads, &views, &narratives, &corpus.statuses, &stages);
+        let (numbers, figures) = self.figures(&reads, &judged, &alone_judged, &statuses.judged, say);
 
         let last = &trained[self.options.folds];
         let whole = facts.last().expect("there is one list of facts more than folds");
@@ -438,7 +387,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         writer.put(*b"SIDE", &side);
         writer.put(*b"GATE", &last.gate);
         writer.put(*b"OGAT", &other_gate);
-        writer.put(*b"STAT", &last.status);
+        writer.put(*b"STAT", &statuses.linear);
+        writer.put(*b"STTR", &statuses.trees);
         writer.put(*b"STAK", &stacked);
         writer.put(*b"ALON", &alone);
         writer.put(*b"PHRK", &precisions.keys().map(|k| U64::new(*k)).collect::<Vec<_>>());
@@ -524,7 +474,13 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     /// Grows the trees, and judges every report by trees that were grown on the other folds.
-    fn second_stage(&self, reads: &[Read], views: &[Vec<View>], facts: &[Vec<ClassFacts>], say: &(dyn Fn(&str) + Sync)) -> (Vec<u8>, Vec<Vec<Vec<(u16, f32)>>>) {
+    fn second_stage(
+        &self,
+        reads: &[Read],
+        views: &[Vec<View>],
+        facts: &[Vec<ClassFacts>],
+        say: &(dyn Fn(&str) + Sync),
+    ) -> (Vec<u8>, Vec<Vec<Vec<(u16, f32)>>>) {
         let class_of = |object: u16| self.class_of.get(&object).copied();
         let rows: Vec<Vec<Vec<(u16, [f32; WIDTH])>>> = reads
             .par_iter()
@@ -560,7 +516,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                             if self.options.trees {
                                 trees.probability(row)
                             } else {
-                                view.gate * view.top.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p) / (1.0 - view.none).max(0.05)
+                                view.gate * view.top.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p)
+                                    / (1.0 - view.none).max(0.05)
                             }
                         };
                         rows.iter().map(|(class, row)| (*class, p(*class, row))).collect()
@@ -634,34 +591,6 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         (grown.last().cloned().unwrap_or_default(), judged)
     }
 
-    /// The probability of `asserted` and the likeliest other status, for every segment as a whole and for the
-    /// classes with a place of their own in it.
-    fn judge_statuses(&self, reads: &[Read], trained: &[Trained]) -> Vec<Vec<SegmentStatus>> {
-        reads
-            .par_iter()
-            .map(|read| {
-                let model = LinearRef::open(&trained[read.fold].status).expect("just written");
-                (0..read.sightings.len())
-                    .map(|i| {
-                        let sighting = &read.sightings[i];
-                        let judge = |focus| {
-                            // A limit over 1 gives the likeliest of the others.
-                            let (other, asserted) = status_of(&model, &read.document, &read.sightings, i, focus, 2.0);
-                            (asserted, other)
-                        };
-                        let mut own = BTreeMap::new();
-                        for object in sighting.phrases.iter().map(|h| h.object).chain(sighting.artifacts.iter().map(|h| h.object)) {
-                            if let Some(class) = self.class_of.get(&object) {
-                                own.entry(*class).or_insert_with(|| judge(self.focus(sighting, *class)));
-                            }
-                        }
-                        SegmentStatus { whole: judge(sighting.segment.span), own }
-                    })
-                    .collect()
-            })
-            .collect()
-    }
-
     /// Chooses thresholds and measures.
     fn figures(
         &self,
@@ -672,7 +601,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         say: &(dyn Fn(&str) + Sync),
     ) -> ([f32; 4], Figures) {
         let mut best = (Figures::default(), 0.5_f32);
-        for asserted in [0.3, 0.4, 0.5, 0.6, 0.7] {
+        for asserted in [0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7] {
             let pairs = self.pairs(reads, judged, statuses, asserted);
             for step in 10..70 {
                 let figures = self.measure(reads, &pairs, step as f32 / 100.0);
@@ -701,7 +630,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         for (r, read) in reads.iter().enumerate() {
             for (s, labels) in read.labels.iter().enumerate() {
                 for (class, p) in &judged[r][s] {
-                    let (asserted, _) = *statuses[r][s].own.get(class).unwrap_or(&statuses[r][s].whole);
+                    let (asserted, _) = statuses[r][s].of(*class);
                     if asserted >= limit {
                         let right = labels.iter().any(|l| l.0 == *class && l.1 == Status::Asserted);
                         out.push(Pair { report: r, segment: s, class: *class, confidence: super::confidence(*p, asserted), right });
@@ -729,10 +658,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         }
         let right = taken.iter().filter(|p| p.right).count();
         let parents: BTreeSet<(usize, usize, u16)> = taken.iter().map(|p| (p.report, p.segment, family(p.class))).collect();
-        let right_parents = parents
-            .iter()
-            .filter(|(r, s, f)| reads[*r].labels[*s].iter().any(|l| l.1 == Status::Asserted && family(l.0) == *f))
-            .count();
+        let right_parents =
+            parents.iter().filter(|(r, s, f)| reads[*r].labels[*s].iter().any(|l| l.1 == Status::Asserted && family(l.0) == *f)).count();
         let reports: BTreeSet<(usize, u16)> = taken.iter().map(|p| (p.report, family(p.class))).collect();
         let right_reports = reports.intersection(&gold_reports).count();
         let f1 = |right: usize, found: usize, gold: usize| 2.0 * right as f32 / (found + gold).max(1) as f32;
@@ -754,7 +681,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             let slot = best_sub.entry((p.report, p.segment, self.families[usize::from(p.class)])).or_default();
             *slot = slot.max(p.confidence);
         }
-        let surer = |p: &Pair| best_sub.get(&(p.report, p.segment, self.families[usize::from(p.class)])).is_some_and(|c| *c >= p.confidence);
+        let surer =
+            |p: &Pair| best_sub.get(&(p.report, p.segment, self.families[usize::from(p.class)])).is_some_and(|c| *c >= p.confidence);
         pairs.into_iter().filter(|p| self.ids[usize::from(p.class)].is_subtechnique() || !surer(p)).collect()
     }
 
@@ -763,7 +691,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         for (read, statuses) in reads.iter().zip(statuses) {
             for (labels, judged) in read.labels.iter().zip(statuses) {
                 for (class, status) in labels {
-                    let (asserted, other) = *judged.own.get(class).unwrap_or(&judged.whole);
+                    let (asserted, other) = judged.of(*class);
                     let said = if asserted >= limit { Status::Asserted } else { other };
                     all += 1;
                     right += u32::from(said == *status);
@@ -818,10 +746,9 @@ fn shares(classes: impl Iterator<Item = u16>) -> Vec<(u32, f32)> {
 struct Fixed {
     ranker: Vec<Example>,
     gate: Vec<Example>,
-    status: Vec<Example>,
 }
 
-struct FirstStageBytes {
+pub(super) struct FirstStageBytes {
     ranker: Vec<u8>,
     side: Vec<u8>,
     gate: Vec<u8>,
@@ -829,15 +756,15 @@ struct FirstStageBytes {
 }
 
 impl FirstStageBytes {
-    fn open(&self) -> FirstStage<'_> {
+    pub(super) fn open(&self) -> FirstStage<'_> {
         let linear = |bytes| LinearRef::open(bytes).expect("just written");
-        FirstStage { ranker: linear(&self.ranker), side: linear(&self.side), gate: linear(&self.gate), other_gate: linear(&self.other_gate) }
+        FirstStage {
+            ranker: linear(&self.ranker),
+            side: linear(&self.side),
+            gate: linear(&self.gate),
+            other_gate: linear(&self.other_gate),
+        }
     }
-}
-
-struct SegmentStatus {
-    whole: (f32, Status),
-    own: BTreeMap<u16, (f32, Status)>,
 }
 
 struct Alone {
