@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Reads incident narratives and says which MITRE ATT&CK techniques they describe
@@ -31,10 +32,10 @@ pub(crate) struct Shared {
     #[arg(long, global = true, env = "TTPMAP_KB", value_name = "FILE")]
     pub(crate) kb: Option<PathBuf>,
     /// Never use the network
-    #[arg(long, global = true, env = "TTPMAP_OFFLINE")]
+    #[arg(long, global = true, env = "TTPMAP_OFFLINE", value_parser = FalseyValueParser::new())]
     pub(crate) offline: bool,
     /// Say nothing on standard error but errors
-    #[arg(long, short, global = true, env = "TTPMAP_QUIET")]
+    #[arg(long, short, global = true, env = "TTPMAP_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
     /// Colour the output
     #[arg(long, global = true, env = "TTPMAP_COLOR", value_name = "WHEN", default_value = "auto", hide_default_value = true)]
@@ -238,11 +239,13 @@ pub(crate) enum KbCommand {
     /// Use an installed release, or `embedded` for the built-in one
     Use {
         /// The release, such as 18.1, or `embedded`
+        #[arg(id = "release")]
         version: String,
     },
     /// Remove an installed release
     Remove {
         /// The release, such as 18.1
+        #[arg(id = "release")]
         version: String,
     },
 }
