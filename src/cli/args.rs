@@ -185,6 +185,10 @@ pub(crate) struct LookupArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ttpmap update
+  ttpmap update --domain ics --attack-version 18.1
+  ttpmap update --from enterprise-attack-18.1.json")]
 pub(crate) struct UpdateArgs {
     /// This ATT&CK release instead of the newest, such as 18.1
     #[arg(long, value_name = "X.Y")]
@@ -202,10 +206,10 @@ pub(crate) struct UpdateArgs {
     #[arg(long)]
     pub(crate) accept_digest: bool,
     /// Seconds without a byte before an attempt is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) timeout: u64,
     /// Attempts after the first that failed for a reason that may pass
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=100))]
     pub(crate) retries: u32,
     /// The index of releases to read
     #[arg(
