@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Reads incident narratives and says which MITRE ATT&CK techniques they describe
@@ -31,10 +32,10 @@ pub(crate) struct Shared {
     #[arg(long, global = true, env = "TTPMAP_KB", value_name = "FILE")]
     pub(crate) kb: Option<PathBuf>,
     /// Never use the network
-    #[arg(long, global = true, env = "TTPMAP_OFFLINE")]
+    #[arg(long, global = true, env = "TTPMAP_OFFLINE", value_parser = FalseyValueParser::new())]
     pub(crate) offline: bool,
     /// Say nothing on standard error but errors
-    #[arg(long, short, global = true, env = "TTPMAP_QUIET")]
+    #[arg(long, short, global = true, env = "TTPMAP_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
     /// Colour the output
     #[arg(long, global = true, env = "TTPMAP_COLOR", value_name = "WHEN", default_value = "auto", hide_default_value = true)]
@@ -184,6 +185,10 @@ pub(crate) struct LookupArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ttpmap update
+  ttpmap update --domain ics --attack-version 18.1
+  ttpmap update --from enterprise-attack-18.1.json")]
 pub(crate) struct UpdateArgs {
     /// This ATT&CK release instead of the newest, such as 18.1
     #[arg(long, value_name = "X.Y")]
@@ -201,10 +206,10 @@ pub(crate) struct UpdateArgs {
     #[arg(long)]
     pub(crate) accept_digest: bool,
     /// Seconds without a byte before an attempt is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) timeout: u64,
     /// Attempts after the first that failed for a reason that may pass
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=100))]
     pub(crate) retries: u32,
     /// The index of releases to read
     #[arg(
@@ -238,11 +243,13 @@ pub(crate) enum KbCommand {
     /// Use an installed release, or `embedded` for the built-in one
     Use {
         /// The release, such as 18.1, or `embedded`
+        #[arg(id = "release")]
         version: String,
     },
     /// Remove an installed release
     Remove {
         /// The release, such as 18.1
+        #[arg(id = "release")]
         version: String,
     },
 }

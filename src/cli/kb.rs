@@ -15,8 +15,8 @@ use ttpmap::index::build::{self, Prose};
 use ttpmap::kb::{History, KnowledgeBase, State, facts};
 use ttpmap::model::corpus::Corpus;
 use ttpmap::model::train;
-use ttpmap::source::releases;
 use ttpmap::source::store::Store;
+use ttpmap::source::{self, releases};
 use ttpmap::{Domain, Index, Kind, model, stix};
 
 pub(crate) fn run(command: KbCommand, settings: &Settings) -> anyhow::Result<Outcome> {
@@ -176,7 +176,7 @@ pub(crate) fn read_bundle(bytes: &[u8], name: &str, version: Option<&str>, setti
 fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome> {
     let name = args.bundle.display().to_string();
     let bytes = read_bytes(&args.bundle)?;
-    let digest = ttpmap::source::digest(&bytes);
+    let digest = source::digest(&bytes);
     let known = releases::version_of(&digest).map(|(_, version)| version.to_owned());
     let version = args.attack_version.clone().or(known).or_else(|| version_in_name(&args.bundle));
     let mut kb = read_bundle(&bytes, &name, version.as_deref(), settings)?;
@@ -186,7 +186,15 @@ fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome
         facts::overlay(&mut kb, &bytes).with_context(|| path.display().to_string())?;
     }
     kb.provenance.date.clone_from(&args.date);
-    let (curated, dropped) = match &args.curated {
+    let prose = if args.facts_only { Prose::Drop } else { Prose::Keep };
+    settings.write(&build_index(kb, Some(args), prose, settings)?)?;
+    Ok(Outcome::Done)
+}
+
+/// From a bundle's content to the bytes of an index: what `kb build` and `update` share. Lexicon, rules and model are
+/// those of the built-in knowledge base, unless `own` names others.
+pub(crate) fn build_index(mut kb: KnowledgeBase, own: Option<&KbBuildArgs>, prose: Prose, settings: &Settings) -> anyhow::Result<Vec<u8>> {
+    let (curated, dropped) = match own.and_then(|args| args.curated.as_deref()) {
         Some(folder) => Curated::read(folder)?,
         None => inherit(&mut kb),
     }
@@ -197,14 +205,11 @@ fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome
             kb.provenance.version
         ));
     }
-    let prose = if args.facts_only { Prose::Drop } else { Prose::Keep };
-    let model = match &args.train {
-        Some(folder) => train(args, folder, &kb, &curated, settings)?,
+    let model = match own.and_then(|args| Some((args, args.train.as_deref()?))) {
+        Some((args, folder)) => train(args, folder, &kb, &curated, settings)?,
         None => model::bytes(&Index::embedded()).to_vec(),
     };
-    let index = build::build(&kb, &curated, &model, prose)?;
-    settings.write(&index)?;
-    Ok(Outcome::Done)
+    Ok(build::build(&kb, &curated, &model, prose)?)
 }
 
 /// Trains a model from scratch, and tells its figures on publishers that it did not learn from.
@@ -241,7 +246,7 @@ fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curate
 }
 
 /// What a knowledge base takes over from the built-in one: lexicon, rules and former names.
-pub(crate) fn inherit(kb: &mut KnowledgeBase) -> Curated {
+fn inherit(kb: &mut KnowledgeBase) -> Curated {
     let embedded = Index::embedded();
     if embedded.domain() == kb.provenance.domain {
         kb.remember(&History::of_index(&embedded));
@@ -249,7 +254,8 @@ pub(crate) fn inherit(kb: &mut KnowledgeBase) -> Curated {
     Curated::of_index(&embedded)
 }
 
-fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// Reads a bundle's file, or standard input for `-`, within the bound.
+pub(crate) fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let mut reader: Box<dyn Read> = if path == Path::new("-") {
