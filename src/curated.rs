@@ -58,6 +58,8 @@ pub struct Curated {
     pub lexicon: BTreeMap<AttackId, Entry>,
     /// In the order of the files.
     pub rules: Vec<Rule>,
+    /// What the techniques were before they were renumbered, where that is known.
+    pub former: BTreeMap<AttackId, Vec<AttackId>>,
 }
 
 /// Why a curated file can't be used.
@@ -170,7 +172,7 @@ impl Curated {
 
     /// What an index carries, to be taken over into another. The texts that rules are tested on stay behind.
     pub fn of_index<D: AsRef<[u8]>>(index: &Index<D>) -> Curated {
-        let mut curated = Curated::default();
+        let mut curated = Curated { former: crate::kb::former_ids(index), ..Curated::default() };
         for object in index.objects().filter(|o| !o.gloss().is_empty()) {
             curated.lexicon.entry(object.id()).or_default().gloss = object.gloss().to_owned();
         }
@@ -200,12 +202,16 @@ impl Curated {
         curated
     }
 
-    /// Moves every entry to the technique in force in `kb`. What `kb` doesn't know is dropped and counted.
+    /// Moves every entry to the technique in force in `kb`: the same, its successor, or in an older release the one
+    /// that it succeeded. What `kb` doesn't know is dropped and counted.
     pub fn moved_to(mut self, kb: &KnowledgeBase) -> (Curated, usize) {
         let mut dropped = 0;
+        let former = std::mem::take(&mut self.former);
+        let back = |id: AttackId| former.get(&id)?.iter().find_map(|old| kb.current(*old));
+        let find = |id: AttackId| kb.current(id).or_else(|| back(id));
         let mut lexicon: BTreeMap<AttackId, Entry> = BTreeMap::new();
         for (id, entry) in std::mem::take(&mut self.lexicon) {
-            match kb.current(id) {
+            match find(id) {
                 Some(object) => {
                     let there = lexicon.entry(object.id).or_default();
                     if there.gloss.is_empty() || object.id == id {
@@ -218,7 +224,7 @@ impl Curated {
         }
         self.lexicon = lexicon;
         self.rules.retain_mut(|rule| {
-            let current = rule.technique.parse().ok().and_then(|id| kb.current(id));
+            let current = rule.technique.parse().ok().and_then(find);
             if let Some(object) = current {
                 rule.technique = object.id.to_string();
             } else {

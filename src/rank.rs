@@ -244,7 +244,9 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
             let belongs = |t: &AttackId| object.tactics().any(|o| o.id() == *t);
             let (status, asserted) = self.status(scene, place, candidate.focus);
             let confidence = match (status, candidate.by) {
-                (Status::Asserted, Finder::Phrase | Finder::Artifact | Finder::Model) => model::confidence(candidate.confidence, asserted),
+                (Status::Asserted, Finder::Phrase | Finder::Artifact | Finder::Model) => {
+                    model::confidence(candidate.confidence, asserted, scene.sightings.len() <= model::ALONE_SEGMENTS)
+                }
                 _ => candidate.confidence,
             };
             if confidence < min {

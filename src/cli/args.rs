@@ -290,6 +290,9 @@ pub(crate) struct KbBuildArgs {
     /// Leave descriptions and procedure texts out
     #[arg(long)]
     pub(crate) facts_only: bool,
+    /// Teach the model your own labelled sentences or reports (JSONL: {"text", "labels"}, or the format of `eval`)
+    #[arg(long, value_name = "FILE", conflicts_with = "train")]
+    pub(crate) labelled: Vec<PathBuf>,
     /// Train the model anew, on this folder's training text, instead of taking over the built-in one
     #[arg(long, value_name = "FOLDER", hide_short_help = true)]
     pub(crate) train: Option<PathBuf>,

@@ -13,6 +13,7 @@ use super::{Outcome, open_index};
 use ttpmap::curated::Curated;
 use ttpmap::index::build::{self, Prose};
 use ttpmap::kb::{History, KnowledgeBase, State, facts};
+use ttpmap::model::adapt::adapt;
 use ttpmap::model::corpus::Corpus;
 use ttpmap::model::train;
 use ttpmap::source::store::Store;
@@ -205,11 +206,20 @@ pub(crate) fn build_index(mut kb: KnowledgeBase, own: Option<&KbBuildArgs>, pros
             kb.provenance.version
         ));
     }
-    let model = match own.and_then(|args| Some((args, args.train.as_deref()?))) {
-        Some((args, folder)) => train(args, folder, &kb, &curated, settings)?,
-        None => model::bytes(&Index::embedded()).to_vec(),
-    };
-    Ok(build::build(&kb, &curated, &model, prose)?)
+    if let Some((args, folder)) = own.and_then(|args| Some((args, args.train.as_deref()?))) {
+        let model = train(args, folder, &kb, &curated, settings)?;
+        return Ok(build::build(&kb, &curated, &model, prose)?);
+    }
+    let mut labelled = Corpus::default();
+    for path in own.map(|args| &*args.labelled).unwrap_or_default() {
+        labelled.add_jsonl(path, |c| &mut c.reports, 1.0)?;
+    }
+    let index = Index::new(build::build(&kb, &curated, model::bytes(&Index::embedded()), prose)?)?;
+    let adapted = adapt(&index, &kb, &labelled);
+    if adapted == model::bytes(&index) {
+        return Ok(index.into_inner());
+    }
+    Ok(build::build(&kb, &curated, &adapted, prose)?)
 }
 
 /// Trains a model from scratch, and tells its figures on publishers that it did not learn from.

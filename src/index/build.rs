@@ -229,9 +229,9 @@ impl Builder {
     }
 
     fn rules(&mut self, curated: &Curated) {
-        let mut ids: BTreeMap<String, u16> = BTreeMap::new();
-        let mut literals: Vec<String> = Vec::new();
-        let (mut records, mut sequences, mut members) = (Vec::new(), Vec::new(), Vec::new());
+        let mut prefixes: Vec<Vec<u8>> = Vec::new();
+        let mut numbers: BTreeMap<Vec<u8>, u16> = BTreeMap::new();
+        let (mut records, mut sequences, mut literals) = (Vec::new(), Vec::new(), Vec::new());
         for rule in &curated.rules {
             let object = rule.technique.parse().ok().and_then(|id| self.places.get(&id)).copied();
             let (Some(object), Ok(expanded)) = (object, artifacts::parse(&rule.pattern)) else { continue };
@@ -243,24 +243,21 @@ impl Builder {
                 precision: F32::new(0.85),
             });
             for sequence in expanded {
-                let start = members.len();
-                for literal in sequence {
-                    let next = literals.len() as u16;
-                    let id = *ids.entry(literal.clone()).or_insert_with(|| {
-                        literals.push(literal);
-                        next
-                    });
-                    members.push(U16::new(id));
-                }
-                sequences.push(SequenceRecord { literals: list(start, members.len()), rule: U16::new(place) });
+                let prefix = artifacts::prefix(&sequence[0]).to_vec();
+                let number = *numbers.entry(prefix.clone()).or_insert_with(|| {
+                    prefixes.push(prefix);
+                    (prefixes.len() - 1) as u16
+                });
+                let start = literals.len();
+                literals.extend(sequence.iter().map(|literal| self.strings.put(literal)));
+                let members = list(start, literals.len());
+                sequences.push(SequenceRecord { literals: members, prefix: U16::new(number), rule: U16::new(place) });
             }
         }
-        let lengths: Vec<U16> = literals.iter().map(|l| U16::new(l.len() as u16)).collect();
         self.writer.put(tag::RULES, &records);
         self.writer.put(tag::SEQUENCES, &sequences);
-        self.writer.put(tag::LITERALS, &members);
-        self.writer.put(tag::LITERAL_ENDS, &lengths);
-        self.writer.put(tag::AUTOMATON, &artifacts::automaton(&literals));
+        self.writer.put(tag::LITERALS, &literals);
+        self.writer.put(tag::AUTOMATON, &artifacts::automaton(&prefixes));
     }
 }
 

@@ -171,9 +171,11 @@ record! {
 }
 
 record! {
-    /// One sequence of literals of a rule: literal ids in `ALIT`, which must occur in this order.
+    /// One sequence of literals of a rule, in `ALIT`, which must occur in this order.
     SequenceRecord {
         literals: List,
+        /// The automaton's number for how the first begins.
+        prefix: U16,
         rule: U16,
     }
 }
@@ -203,7 +205,6 @@ pub(crate) mod tag {
     pub(crate) const SEQUENCES: [u8; 4] = *b"ASEQ";
     pub(crate) const LITERALS: [u8; 4] = *b"ALIT";
     pub(crate) const AUTOMATON: [u8; 4] = *b"AAUT";
-    pub(crate) const LITERAL_ENDS: [u8; 4] = *b"ALEN";
     pub(crate) const MODEL: [u8; 4] = *b"MODL";
 }
 

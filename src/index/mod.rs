@@ -130,6 +130,11 @@ impl<D: AsRef<[u8]>> Index<D> {
         Ok(Index { data, sections })
     }
 
+    /// The bytes it was opened over.
+    pub fn into_inner(self) -> D {
+        self.data
+    }
+
     /// Checks the checksum over every byte and that every record points to something that is there.
     ///
     /// # Errors

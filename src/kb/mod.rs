@@ -306,6 +306,17 @@ impl KnowledgeBase {
     }
 }
 
+/// The revoked techniques of an index by what succeeded them, both sorted: the way back into older releases.
+pub fn former_ids<D: AsRef<[u8]>>(index: &crate::Index<D>) -> BTreeMap<AttackId, Vec<AttackId>> {
+    let mut out: BTreeMap<AttackId, Vec<AttackId>> = BTreeMap::new();
+    for object in index.of_kind(Kind::Technique).filter(|o| o.state() == State::Revoked) {
+        if let Some(successor) = object.successor() {
+            out.entry(successor).or_default().push(object.id());
+        }
+    }
+    out
+}
+
 /// What a newer knowledge base takes over from an older one; see [`KnowledgeBase::remember`].
 #[derive(Debug, Clone, Default)]
 pub struct History {

@@ -1,18 +1,17 @@
 //! Command lines, registry keys, API names and paths, found in one automaton pass without backtracking.
 //!
 //! A rule's pattern is a sequence of literals with gaps of at most [`MAX_GAP`] bytes between them on one line.
-//! All literals of all rules stand in one Aho-Corasick automaton, which is built with the index; a second,
-//! linear step joins its matches into sequences.
+//! The beginnings of all sequences stand in one Aho-Corasick automaton, which is built with the index; where one
+//! matches, the rest of the sequence is looked for behind it, literal by literal, each at its first place.
 //!
 //! Pattern language: text is matched without regard to ASCII case; one blank stands for one or more; ` * ` is a
 //! gap; `{a,b,}` are alternatives. Where a literal begins or ends with a letter, digit or underscore at an end
 //! of the pattern, the neighbouring character must not be one.
 
 use daachorse::DoubleArrayAhoCorasick;
-use zerocopy::byteorder::little_endian::U16;
 
 use crate::index::Index;
-use crate::index::format::{RuleRecord, SequenceRecord, tag};
+use crate::index::format::{RuleRecord, SequenceRecord, Str, tag};
 use crate::index::part;
 use crate::text::Span;
 
@@ -71,10 +70,18 @@ fn fold(text: &str, span: Span) -> Folded {
     folded
 }
 
-/// The automaton over literals, as bytes for the index.
-pub(crate) fn automaton(literals: &[String]) -> Vec<u8> {
-    match DoubleArrayAhoCorasick::<u32>::new(literals) {
-        Ok(automaton) if !literals.is_empty() => automaton.serialize(),
+/// Bytes of a sequence's first literal that the automaton knows: enough to make chance matches rare.
+const PREFIX: usize = 7;
+
+/// What the automaton looks for of a sequence that begins with this literal.
+pub(crate) fn prefix(literal: &str) -> &[u8] {
+    &literal.as_bytes()[..literal.len().min(PREFIX)]
+}
+
+/// The automaton over prefixes, as bytes for the index.
+pub(crate) fn automaton(prefixes: &[Vec<u8>]) -> Vec<u8> {
+    match DoubleArrayAhoCorasick::<u32>::new(prefixes) {
+        Ok(automaton) if !prefixes.is_empty() => automaton.serialize(),
         _ => Vec::new(),
     }
 }
@@ -94,26 +101,22 @@ pub(crate) struct Artifacts<'a, D> {
     automaton: Option<DoubleArrayAhoCorasick<u32>>,
     rules: &'a [RuleRecord],
     sequences: &'a [SequenceRecord],
-    literals: &'a [U16],
-    lengths: &'a [U16],
-    /// Sequences that begin with each literal.
+    literals: &'a [Str],
+    /// Sequences that begin with each prefix.
     beginning: Vec<Vec<u16>>,
 }
 
 impl<'a, D: AsRef<[u8]>> Artifacts<'a, D> {
     pub(crate) fn new(index: &'a Index<D>) -> Artifacts<'a, D> {
-        let literals: &[U16] = index.section(tag::LITERALS);
-        let lengths: &[U16] = index.section(tag::LITERAL_ENDS);
         let sequences: &[SequenceRecord] = index.section(tag::SEQUENCES);
-        let mut beginning = vec![Vec::new(); lengths.len()];
+        let prefixes = sequences.iter().map(|s| usize::from(s.prefix.get()) + 1).max().unwrap_or(0);
+        let mut beginning = vec![Vec::new(); prefixes];
         for (i, sequence) in sequences.iter().enumerate() {
-            if let Some(list) = part(literals, sequence.literals).first().and_then(|l| beginning.get_mut(usize::from(l.get()))) {
-                list.push(i as u16);
-            }
+            beginning[usize::from(sequence.prefix.get())].push(i as u16);
         }
         let bytes = index.raw(tag::AUTOMATON);
         let automaton = (!bytes.is_empty()).then(|| DoubleArrayAhoCorasick::deserialize(bytes).ok()).flatten().map(|(a, _)| a);
-        Artifacts { index, automaton, rules: index.section(tag::RULES), sequences, literals, lengths, beginning }
+        Artifacts { index, automaton, rules: index.section(tag::RULES), sequences, literals: index.section(tag::LITERALS), beginning }
     }
 
     /// Pattern and reason of a rule.
@@ -126,33 +129,23 @@ impl<'a, D: AsRef<[u8]>> Artifacts<'a, D> {
     pub(crate) fn find(&self, text: &str, span: Span) -> Vec<Hit> {
         let Some(automaton) = &self.automaton else { return Vec::new() };
         let folded = fold(text, span);
-        let mut matches: Vec<(usize, usize, u16)> = Vec::new();
-        for m in automaton.find_overlapping_iter(&folded.bytes) {
-            let literal = m.value() as u16;
-            let length = self.lengths.get(usize::from(literal)).map_or(0, |l| usize::from(l.get()));
-            if let Some(start) = m.end().checked_sub(length) {
-                matches.push((start, m.end(), literal));
-            }
-        }
-        matches.sort_unstable();
         let mut hits = Vec::new();
-        for (i, (start, end, literal)) in matches.iter().enumerate() {
-            for sequence in self.beginning.get(usize::from(*literal)).map(Vec::as_slice).unwrap_or_default() {
-                let sequence = &self.sequences[usize::from(*sequence)];
-                let rest = part(self.literals, sequence.literals).get(1..).unwrap_or_default();
-                if let Some(last) = follow(&folded.bytes, &matches[i..], *end, rest)
-                    && bounded(&folded.bytes, *start, last)
-                {
-                    let rule = sequence.rule.get();
-                    let (Some(record), Some(first), Some(final_)) =
-                        (self.rules.get(usize::from(rule)), folded.offsets.get(*start), folded.offsets.get(last - 1))
-                    else {
-                        continue;
-                    };
-                    let span = Span::new(*first as usize, *final_ as usize + 1);
-                    if text.get(span.range()).is_some() {
-                        hits.push(Hit { rule, object: record.object.get(), span, precision: record.precision.get() });
-                    }
+        for found in automaton.find_overlapping_iter(&folded.bytes) {
+            let sequences = self.beginning.get(found.value() as usize).map(Vec::as_slice).unwrap_or_default();
+            for sequence in sequences.iter().filter_map(|s| self.sequences.get(usize::from(*s))) {
+                let start = found.start();
+                let Some(end) = self.follow(&folded.bytes, start, sequence).filter(|end| bounded(&folded.bytes, start, *end)) else {
+                    continue;
+                };
+                let rule = sequence.rule.get();
+                let (Some(record), Some(first), Some(last)) =
+                    (self.rules.get(usize::from(rule)), folded.offsets.get(start), folded.offsets.get(end - 1))
+                else {
+                    continue;
+                };
+                let span = Span::new(*first as usize, *last as usize + 1);
+                if text.get(span.range()).is_some() {
+                    hits.push(Hit { rule, object: record.object.get(), span, precision: record.precision.get() });
                 }
             }
         }
@@ -162,18 +155,21 @@ impl<'a, D: AsRef<[u8]>> Artifacts<'a, D> {
         hits.dedup_by_key(|h| (h.span, h.object));
         hits
     }
-}
 
-/// Where the remaining literals end, each after the one before within a gap and on the same line.
-fn follow(bytes: &[u8], matches: &[(usize, usize, u16)], mut end: usize, rest: &[U16]) -> Option<usize> {
-    for wanted in rest {
-        let next = matches.iter().find(|(s, _, l)| *l == wanted.get() && *s >= end && *s - end <= MAX_GAP)?;
-        if bytes[end..next.0].contains(&b'\n') {
-            return None;
+    /// Where a sequence that begins at `start` ends: each literal after the one before, within a gap and on the same
+    /// line.
+    fn follow(&self, bytes: &[u8], start: usize, sequence: &SequenceRecord) -> Option<usize> {
+        let mut end = start;
+        for (i, literal) in part(self.literals, sequence.literals).iter().enumerate() {
+            let literal = self.index.string(*literal).as_bytes();
+            let most = if i == 0 { 0 } else { MAX_GAP };
+            let reach = bytes.get(end..(end + most + literal.len()).min(bytes.len()))?;
+            let line = reach.iter().position(|b| *b == b'\n').map_or(reach, |at| &reach[..at]);
+            let at = line.windows(literal.len().max(1)).position(|w| w == literal)?;
+            end += at + literal.len();
         }
-        end = next.1;
+        (end > start).then_some(end)
     }
-    Some(end)
 }
 
 /// Whether a match stands by itself at both ends.

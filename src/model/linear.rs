@@ -6,7 +6,7 @@
 
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes;
-use zerocopy::byteorder::little_endian::{F32, U16, U32, U64};
+use zerocopy::byteorder::little_endian::{F32, U16, U32};
 
 use super::features::Feature;
 use crate::index::Index;
@@ -30,6 +30,8 @@ pub(crate) struct Recipe {
     pub(crate) min_examples: u32,
     /// Weights kept, the largest of them.
     pub(crate) keep: usize,
+    /// How much the number of examples with a feature counts where weights are left out: its power.
+    pub(crate) spread: f32,
     /// Shrinks a weight a little each time its feature is met.
     pub(crate) decay: f32,
 }
@@ -65,6 +67,20 @@ impl Random {
         }
     }
 }
+
+/// How a trained model is taught more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lesson {
+    /// Classes to add, in front of the last.
+    pub(crate) added: usize,
+    /// Only the added classes learn; what is known stays as it is.
+    pub(crate) only_added: bool,
+    pub(crate) passes: usize,
+    pub(crate) rate: f32,
+}
+
+/// The inverse document frequency of a feature that a model comes to know later: that of a rare word.
+const LATER_IDF: f32 = 10.0;
 
 /// A weight in 8 bits, companded: fine steps near zero, coarse ones far out.
 fn expand(value: i8, scale: f32) -> f32 {
@@ -135,13 +151,30 @@ impl Linear {
                 }
             }
         }
-        Linear::pruned(classes, keys, idf, &weights, bias, recipe.keep)
+        let spread: Vec<f32> = keys.iter().zip(&idf).map(|(k, idf)| idf * (counts[k] as f32).powf(recipe.spread)).collect();
+        Linear::pruned(classes, keys, idf, &spread, weights, bias, recipe.keep)
     }
 
     /// Keeps the largest weights and the features that have any.
-    fn pruned(classes: usize, keys: Vec<u64>, idf: Vec<f32>, weights: &[f32], bias: Vec<f32>, keep: usize) -> Linear {
-        // What a weight moves is its size times that of its feature, which grows with the idf.
-        let mut sizes: Vec<f32> = weights.iter().enumerate().map(|(i, w)| w.abs() * idf[i / classes]).filter(|s| *s > 1e-4).collect();
+    fn pruned(
+        classes: usize,
+        keys: Vec<u64>,
+        idf: Vec<f32>,
+        spread: &[f32],
+        mut weights: Vec<f32>,
+        mut bias: Vec<f32>,
+        keep: usize,
+    ) -> Linear {
+        if classes == 2 {
+            // Of two classes only the difference counts: half of the weights are enough.
+            for pair in weights.chunks_exact_mut(2).chain(bias.chunks_exact_mut(2)) {
+                pair[1] -= pair[0];
+                pair[0] = 0.0;
+            }
+        }
+        // What a weight moves is its size times that of its feature, which grows with the idf, and how often: rare
+        // features have large weights and hardly ever a say.
+        let mut sizes: Vec<f32> = weights.iter().enumerate().map(|(i, w)| w.abs() * spread[i / classes]).filter(|s| *s > 1e-4).collect();
         let limit = if sizes.len() > keep {
             let (_, limit, _) = sizes.select_nth_unstable_by(keep, |a, b| b.total_cmp(a));
             *limit
@@ -153,7 +186,7 @@ impl Linear {
             Linear { classes, keys: Vec::new(), idf: Vec::new(), starts: vec![0], columns: Vec::new(), values: Vec::new(), scale, bias };
         for (f, key) in keys.iter().enumerate() {
             for (c, w) in weights[f * classes..(f + 1) * classes].iter().enumerate() {
-                if w.abs() * idf[f] > limit {
+                if w.abs() * spread[f] > limit {
                     let value = compress(*w, scale);
                     if value != 0 {
                         out.columns.push(c as u16);
@@ -161,11 +194,103 @@ impl Linear {
                     }
                 }
             }
-            if out.columns.len() as u32 > *out.starts.last().unwrap_or(&0) {
+            // The key is kept by its upper half; of two that share it, which hardly happens, the first stays.
+            let taken = out.keys.last().is_some_and(|last| last >> 32 == key >> 32);
+            if taken {
+                out.columns.truncate(*out.starts.last().unwrap_or(&0) as usize);
+                out.values.truncate(out.columns.len());
+            } else if out.columns.len() as u32 > *out.starts.last().unwrap_or(&0) {
                 out.keys.push(*key);
                 out.idf.push(idf[f]);
                 out.starts.push(out.columns.len() as u32);
             }
+        }
+        out
+    }
+
+    /// Goes on training from a trained model (a warm start). Targets count the added classes: they stand in front
+    /// of the last class, which is "none".
+    pub(crate) fn taught(base: &LinearRef<'_>, examples: &[Example], lesson: Lesson) -> Linear {
+        let classes = base.classes + lesson.added;
+        let old_last = base.classes - 1;
+        let moved = |class: usize| if class >= old_last { class + lesson.added } else { class };
+        // Rows of the features that the examples have; all others stay as they are.
+        let mut rows: FxHashMap<u32, usize> = FxHashMap::default();
+        let mut keys: Vec<u64> = Vec::new();
+        for (key, _) in examples.iter().flat_map(|e| &e.features) {
+            rows.entry((key >> 32) as u32).or_insert_with(|| {
+                keys.push(*key);
+                keys.len() - 1
+            });
+        }
+        let mut weights = vec![0.0_f32; keys.len() * classes];
+        let mut idf = vec![LATER_IDF; keys.len()];
+        for (row, key) in keys.iter().enumerate() {
+            if let Some(place) = base.place(*key) {
+                idf[row] = base.idf_of(place);
+                for (class, w) in base.row(place) {
+                    weights[row * classes + moved(class)] = w;
+                }
+            }
+        }
+        let mut bias = vec![0.0_f32; classes];
+        for (class, b) in base.bias.iter().enumerate() {
+            bias[moved(class)] = b.get();
+        }
+        // A class without examples so far is as unlikely as the least likely.
+        let least = base.bias.iter().map(|b| b.get()).fold(f32::INFINITY, f32::min);
+        bias[old_last..old_last + lesson.added].fill(least);
+        let learns = |class: usize| !lesson.only_added || (old_last..old_last + lesson.added).contains(&class);
+        let vectors: Vec<Vec<(u32, f32)>> =
+            examples.iter().map(|e| vector(&e.features, |k| rows.get(&((k >> 32) as u32)).map(|r| *r as u32), &idf)).collect();
+        let mut squares = vec![0.5_f32; keys.len()];
+        let mut order: Vec<u32> = (0..examples.len() as u32).collect();
+        let mut random = Random(20_251_104);
+        let mut scores = vec![0.0_f32; classes];
+        for _ in 0..lesson.passes {
+            random.shuffle(&mut order);
+            for at in &order {
+                let (example, x) = (&examples[*at as usize], &vectors[*at as usize]);
+                scores.copy_from_slice(&bias);
+                for (f, v) in x {
+                    for (s, w) in scores.iter_mut().zip(&weights[*f as usize * classes..]) {
+                        *s += v * w;
+                    }
+                }
+                softmax(&mut scores);
+                for (class, share) in &example.target {
+                    scores[*class as usize] -= share;
+                }
+                let norm: f32 = scores.iter().map(|g| g * g).sum::<f32>() * example.weight * example.weight;
+                for (f, v) in x {
+                    let f = *f as usize;
+                    squares[f] += norm * v * v;
+                    let step = lesson.rate * example.weight * v / squares[f].sqrt();
+                    for (class, g) in scores.iter().enumerate().filter(|(class, _)| learns(*class)) {
+                        weights[f * classes + class] -= step * g;
+                    }
+                }
+            }
+        }
+        let mut all: Vec<(u64, f32, Vec<(u16, f32)>)> = Vec::with_capacity(base.keys.len());
+        for (place, key) in base.keys.iter().enumerate().filter(|(_, key)| !rows.contains_key(&key.get())) {
+            let row = base.row(place as u32).map(|(c, w)| (moved(c) as u16, w)).collect();
+            all.push((u64::from(key.get()) << 32, base.idf_of(place as u32), row));
+        }
+        for (row, key) in keys.iter().enumerate() {
+            let kept = weights[row * classes..(row + 1) * classes].iter().enumerate().filter(|(_, w)| w.abs() > 0.02);
+            all.push((*key, idf[row], kept.map(|(c, w)| (c as u16, *w)).collect()));
+        }
+        all.sort_by_key(|(key, _, _)| *key);
+        let scale = all.iter().flat_map(|(_, _, row)| row).fold(1e-6_f32, |m, (_, w)| m.max(w.abs()));
+        let mut out =
+            Linear { classes, keys: Vec::new(), idf: Vec::new(), starts: vec![0], columns: Vec::new(), values: Vec::new(), scale, bias };
+        for (key, idf, row) in all.into_iter().filter(|(_, _, row)| !row.is_empty()) {
+            out.columns.extend(row.iter().map(|(c, _)| *c));
+            out.values.extend(row.iter().map(|(_, w)| compress(*w, scale)));
+            out.keys.push(key);
+            out.idf.push(idf);
+            out.starts.push(out.columns.len() as u32);
         }
         out
     }
@@ -176,15 +301,19 @@ impl Linear {
         let scales = [F32::new(self.scale), F32::new(IDF_SCALE)];
         writer.put(*b"CLAS", &[U32::new(self.classes as u32)]);
         writer.put(*b"SCAL", &scales);
-        writer.put(*b"KEYS", &self.keys.iter().map(|k| U64::new(*k)).collect::<Vec<_>>());
+        writer.put(*b"KEYS", &self.keys.iter().map(|k| U32::new((k >> 32) as u32)).collect::<Vec<_>>());
         writer.put(*b"IDFS", &self.idf.iter().map(|i| (i / IDF_SCALE * 255.0).round().clamp(1.0, 255.0) as u8).collect::<Vec<_>>());
-        writer.put(*b"STRT", &self.starts.iter().map(|s| U32::new(*s)).collect::<Vec<_>>());
+        writer.put(*b"STRT", &self.starts.iter().step_by(BLOCK).map(|s| U32::new(*s)).collect::<Vec<_>>());
+        writer.put(*b"CNTS", &self.starts.windows(2).map(|w| U16::new((w[1] - w[0]) as u16)).collect::<Vec<_>>());
         writer.put(*b"COLS", &self.columns.iter().map(|c| U16::new(*c)).collect::<Vec<_>>());
         writer.put(*b"VALS", self.values.as_bytes());
         writer.put(*b"BIAS", &self.bias.iter().map(|b| F32::new(*b)).collect::<Vec<_>>());
         writer.finish()
     }
 }
+
+/// Where a feature's weights start is kept of every so many; the counts between are added up.
+const BLOCK: usize = 32;
 
 /// The largest inverse document frequency that is told apart: of one text in a million or so.
 const IDF_SCALE: f32 = 16.0;
@@ -218,9 +347,11 @@ pub(crate) fn softmax(scores: &mut [f32]) {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinearRef<'a> {
     pub(crate) classes: usize,
-    keys: &'a [U64],
+    /// Upper halves of the features' hashes, sorted.
+    keys: &'a [U32],
     idf: &'a [u8],
     starts: &'a [U32],
+    counts: &'a [U16],
     columns: &'a [U16],
     values: &'a [u8],
     bias: &'a [F32],
@@ -242,6 +373,7 @@ impl<'a> LinearRef<'a> {
             keys: zerocopy::FromBytes::ref_from_bytes(section(*b"KEYS")?).ok()?,
             idf: section(*b"IDFS")?,
             starts: zerocopy::FromBytes::ref_from_bytes(section(*b"STRT")?).ok()?,
+            counts: zerocopy::FromBytes::ref_from_bytes(section(*b"CNTS")?).ok()?,
             columns: zerocopy::FromBytes::ref_from_bytes(section(*b"COLS")?).ok()?,
             values: section(*b"VALS")?,
             bias: cast(*b"BIAS")?,
@@ -249,7 +381,8 @@ impl<'a> LinearRef<'a> {
             idf_scale: scales.get(1)?.get(),
         };
         let fits = out.idf.len() == out.keys.len()
-            && out.starts.len() == out.keys.len() + 1
+            && out.starts.len() == out.keys.len() / BLOCK + 1
+            && out.counts.len() == out.keys.len()
             && out.columns.len() == out.values.len()
             && out.bias.len() == classes
             && (1..=usize::from(u16::MAX)).contains(&classes);
@@ -267,7 +400,8 @@ impl<'a> LinearRef<'a> {
         if n == 0 {
             return None;
         }
-        let guess = ((u128::from(key) * n as u128) >> 64) as usize;
+        let key = (key >> 32) as u32;
+        let guess = ((u64::from(key) * n as u64) >> 32) as usize;
         let (mut low, mut high, mut step) = (guess, guess + 1, 8);
         while low > 0 && self.keys[low].get() > key {
             low = low.saturating_sub(step);
@@ -282,12 +416,13 @@ impl<'a> LinearRef<'a> {
         Some((low + at) as u32)
     }
 
+    fn idf_of(&self, place: u32) -> f32 {
+        f32::from(self.idf[place as usize]) / 255.0 * self.idf_scale
+    }
+
     /// The known features of a segment, weighted.
     pub(crate) fn vector(&self, features: &[Feature]) -> Vec<(u32, f32)> {
-        let mut out: Vec<(u32, f32)> = features
-            .iter()
-            .filter_map(|(key, tf)| self.place(*key).map(|p| (p, tf * f32::from(self.idf[p as usize]) / 255.0 * self.idf_scale)))
-            .collect();
+        let mut out: Vec<(u32, f32)> = features.iter().filter_map(|(key, tf)| self.place(*key).map(|p| (p, tf * self.idf_of(p)))).collect();
         let length = out.iter().map(|(_, v)| v * v).sum::<f32>().sqrt();
         if length > 0.0 {
             for (_, v) in &mut out {
@@ -299,7 +434,10 @@ impl<'a> LinearRef<'a> {
 
     fn row(&self, feature: u32) -> impl Iterator<Item = (usize, f32)> + '_ {
         let f = feature as usize;
-        let range = self.starts[f].get() as usize..self.starts[f + 1].get() as usize;
+        let block = f / BLOCK;
+        let before: usize = self.counts[block * BLOCK..f].iter().map(|c| usize::from(c.get())).sum();
+        let start = self.starts[block].get() as usize + before;
+        let range = start..start + usize::from(self.counts[f].get());
         let columns = self.columns.get(range.clone()).unwrap_or_default();
         let values = self.values.get(range).unwrap_or_default();
         columns.iter().zip(values).map(|(c, v)| (usize::from(c.get()), expand(*v as i8, self.scale)))
@@ -318,13 +456,18 @@ impl<'a> LinearRef<'a> {
         }
     }
 
-    /// What each feature of a segment adds to one class's score, by the feature's key.
+    /// What each feature of a segment adds to one class's score, by the feature's hash.
     pub(crate) fn contributions(&self, features: &[Feature], class: usize) -> Vec<(u64, f32)> {
         let vector = self.vector(features);
-        vector
-            .iter()
-            .filter_map(|(f, v)| self.row(*f).find(|(c, _)| *c == class).map(|(_, w)| (self.keys[*f as usize].get(), w * v)))
-            .collect()
+        let mut known = vector.iter();
+        let mut out = Vec::new();
+        for (key, _) in features.iter().filter(|(key, _)| self.place(*key).is_some()) {
+            let Some((f, v)) = known.next() else { break };
+            if let Some((_, w)) = self.row(*f).find(|(c, _)| *c == class) {
+                out.push((*key, w * v));
+            }
+        }
+        out
     }
 }
 
@@ -344,7 +487,7 @@ mod tests {
     fn a_model_learns_keeps_and_reads_back() {
         let examples: Vec<Example> =
             (0..60).map(|i| if i % 2 == 0 { example(&[1, 2, 10 + i % 5], 0) } else { example(&[3, 4, 10 + i % 5], 1) }).collect();
-        let recipe = Recipe { classes: 2, passes: 5, rate: 0.5, min_examples: 2, keep: 1000, decay: 0.0 };
+        let recipe = Recipe { classes: 2, passes: 5, rate: 0.5, min_examples: 2, keep: 1000, spread: 0.5, decay: 0.0 };
         let bytes = Linear::train(&examples, recipe).to_bytes();
         assert_eq!(bytes, Linear::train(&examples, recipe).to_bytes());
         let model = LinearRef::open(&bytes).unwrap();
@@ -354,6 +497,16 @@ mod tests {
             assert_eq!(scores[1] > scores[0], e.target[0].0 == 1);
         }
         assert!(LinearRef::open(&bytes[..bytes.len() - 9]).is_none());
+        let more = [Example { features: vec![(77 << 40, 1.0)], target: vec![(1, 1.0)], weight: 1.0 }];
+        let lesson = Lesson { added: 1, only_added: true, passes: 10, rate: 0.5 };
+        let taught = Linear::taught(&model, &more, lesson).to_bytes();
+        let taught = LinearRef::open(&taught).unwrap();
+        taught.scores(&taught.vector(&more[0].features), &mut scores);
+        assert!(scores.len() == 3 && scores[1] > scores[0] && scores[1] > scores[2], "{scores:?}");
+        for e in &examples {
+            taught.scores(&taught.vector(&e.features), &mut scores);
+            assert_eq!(scores[2] > scores[0], e.target[0].0 == 1);
+        }
         let parts = model.contributions(&examples[0].features, 0);
         assert!(parts.iter().any(|(key, w)| *key == 1_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15) && *w > 0.0));
     }

@@ -11,6 +11,7 @@
 //! The model lies in the index as one section. It names techniques by ID, so a knowledge base of another release
 //! takes it over along ATT&CK's redirects.
 
+pub mod adapt;
 pub mod corpus;
 mod features;
 mod linear;
@@ -142,12 +143,14 @@ fn best(scores: &mut [f32], most: usize) -> Vec<(u16, f32)> {
 }
 
 impl FirstStage<'_> {
-    fn view(&self, document: &Document, sightings: &[Sighting], place: usize, scores: &mut Vec<f32>) -> View {
+    fn view(&self, document: &Document, sightings: &[Sighting], place: usize, absent: &[u16], scores: &mut Vec<f32>) -> View {
+        let silence = |scores: &mut Vec<f32>| absent.iter().for_each(|c| scores[usize::from(*c)] = f32::NEG_INFINITY);
         let sighting = &sightings[place];
         let none = self.ranker.classes - 1;
         let words = features::ranker(&sighting.words, &sighting.masked, sighting.segment.span);
         let vector = self.ranker.vector(&words);
         self.ranker.scores(&vector, scores);
+        silence(scores);
         let top = best(scores, TOP);
         let mut view = View {
             none: scores[none],
@@ -157,6 +160,7 @@ impl FirstStage<'_> {
             ..View::default()
         };
         self.side.scores(&self.side.vector(&words), scores);
+        silence(scores);
         view.side = best(scores, TOP);
         view.side_none = scores[none];
         let shape = features::gate(document, sightings, place);
@@ -172,6 +176,7 @@ impl FirstStage<'_> {
             for clause in clauses {
                 let words = features::ranker(&sighting.words, &sighting.masked, clause);
                 self.ranker.scores(&self.ranker.vector(&words), scores);
+                silence(scores);
                 for (class, p) in best(scores, 4) {
                     match view.clause.iter_mut().find(|(c, _)| *c == class) {
                         Some(there) => there.1 = there.1.max(p),
@@ -185,9 +190,10 @@ impl FirstStage<'_> {
         view
     }
 
-    fn views(&self, document: &Document, sightings: &[Sighting]) -> Vec<View> {
+    /// What the first stage says of every segment. Classes that are `absent` from the release are never said.
+    fn views(&self, document: &Document, sightings: &[Sighting], absent: &[u16]) -> Vec<View> {
         let mut scores = Vec::new();
-        (0..sightings.len()).map(|i| self.view(document, sightings, i, &mut scores)).collect()
+        (0..sightings.len()).map(|i| self.view(document, sightings, i, absent, &mut scores)).collect()
     }
 }
 
@@ -295,6 +301,8 @@ pub(crate) struct Model<'a> {
     /// Place in the index of each class; None where the release doesn't have it.
     objects: Vec<Option<u16>>,
     classes: std::collections::BTreeMap<u16, u16>,
+    /// Classes that the release doesn't have.
+    absent: Vec<u16>,
     /// Of the profiles, in their order.
     thresholds: [f32; 3],
 }
@@ -353,7 +361,13 @@ impl<'a> Model<'a> {
                 is_sub: id.is_subtechnique(),
             })
             .collect::<Vec<_>>();
-        let objects: Vec<Option<u16>> = ids.iter().map(|id| train::place_of(index, *id)).collect();
+        let (olds, news): (&[U32], &[U32]) = (parts.section(*b"OLDS"), parts.section(*b"NEWS"));
+        // An older release has the technique under the number that it was revoked from.
+        let back = |id: &AttackId| {
+            let old = olds.iter().zip(news).filter(|(_, new)| new.get() == id.key()).map(|(old, _)| old.get());
+            old.filter_map(AttackId::from_key).find_map(|old| train::place_of(index, old))
+        };
+        let objects: Vec<Option<u16>> = ids.iter().map(|id| train::place_of(index, *id).or_else(|| back(id))).collect();
         // Two classes may have become one technique; the first stands for it where phrases ask.
         let mut classes = std::collections::BTreeMap::new();
         for (class, object) in objects.iter().enumerate() {
@@ -370,6 +384,7 @@ impl<'a> Model<'a> {
             stacked: trees(*b"STAK")?,
             alone: trees(*b"ALON")?,
             facts,
+            absent: (0..).zip(&objects).filter(|(_, o)| o.is_none()).map(|(class, _)| class).collect(),
             objects,
             classes,
             thresholds: [precise.get(), balanced.get(), thorough.get()],
@@ -392,7 +407,7 @@ impl<'a> Model<'a> {
         explain: bool,
     ) -> Judgement {
         let alone = sightings.len() <= ALONE_SEGMENTS;
-        let views = self.first.views(document, sightings);
+        let views = self.first.views(document, sightings, &self.absent);
         let class_of = |object: u16| self.classes.get(&object).copied();
         let least = if all { 0.0 } else { LEAST };
         let rows = stack::rows(sightings, &views, &self.facts, &class_of, least, alone);
@@ -486,8 +501,11 @@ impl<'a> Model<'a> {
 }
 
 /// The confidence of an asserted mapping: that the segment describes the technique, and that it asserts it.
-pub(crate) fn confidence(described: f32, asserted: f32) -> f32 {
-    described * asserted
+///
+/// A text of a sentence or two was chosen by someone because of what it describes: there the trees' probability is
+/// taken as it is, that the technique is right given that one is described.
+pub(crate) fn confidence(described: f32, asserted: f32, alone: bool) -> f32 {
+    if alone { described } else { described * asserted }
 }
 
 /// What the cue rules say of a behaviour at `focus`.

@@ -45,7 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 300_000, none_share: 0.6 }
+        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 200_000, none_share: 0.6 }
     }
 }
 
@@ -97,8 +97,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// The place in the index of the technique in force for an ID of another release: itself, its successor, or the
-/// one that it succeeds here.
+/// The place in the index of the technique in force for an ID: itself or its successor.
 pub(crate) fn place_of<D: AsRef<[u8]>>(index: &Index<D>, id: AttackId) -> Option<u16> {
     index.current(id).filter(|o| o.state() == State::Active).map(crate::index::ObjectRef::place)
 }
@@ -137,11 +136,11 @@ fn folds(reports: &[LabelledReport], count: usize) -> Vec<usize> {
 }
 
 pub(super) struct Trainer<'a, D> {
-    index: &'a Index<D>,
+    pub(super) index: &'a Index<D>,
     pub(super) finders: Finders<'a, D>,
-    ids: Vec<AttackId>,
+    pub(super) ids: Vec<AttackId>,
     pub(super) class_of: BTreeMap<u16, u16>,
-    families: Vec<u16>,
+    pub(super) families: Vec<u16>,
     pub(super) options: Options,
 }
 
@@ -168,7 +167,7 @@ pub fn train<D: AsRef<[u8]> + Sync>(
 }
 
 impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
-    fn none(&self) -> u16 {
+    pub(super) fn none(&self) -> u16 {
         self.ids.len() as u16
     }
 
@@ -199,12 +198,12 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         Read { document, sightings, labels, fold }
     }
 
-    fn read_all(&self, reports: &[LabelledReport], folds: &[usize]) -> Vec<Read> {
+    pub(super) fn read_all(&self, reports: &[LabelledReport], folds: &[usize]) -> Vec<Read> {
         reports.par_iter().zip(folds).map(|(r, f)| self.read(r, *f)).collect()
     }
 
     /// A single text as an example for the ranker.
-    fn text_example(&self, text: &str, labels: &[AttackId], weight: f32, scratch: &mut Scratch) -> Option<Example> {
+    pub(super) fn text_example(&self, text: &str, labels: &[AttackId], weight: f32, scratch: &mut Scratch) -> Option<Example> {
         let classes: BTreeSet<u16> = labels.iter().filter_map(|id| self.class(*id)).collect();
         if classes.is_empty() {
             return None;
@@ -227,7 +226,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     /// ATT&CK's own text: procedures, and descriptions sentence by sentence.
-    fn procedures(&self, kb: &KnowledgeBase) -> Vec<Snippet> {
+    pub(super) fn procedures(&self, kb: &KnowledgeBase) -> Vec<Snippet> {
         let mut out = Vec::new();
         for relation in kb.relations.iter().filter(|r| r.kind == RelationKind::Uses && r.target.kind() == Kind::Technique) {
             if !relation.text.is_empty() {
@@ -246,7 +245,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         out
     }
 
-    fn report_examples<'r>(&self, reads: impl Iterator<Item = &'r Read>, weight: f32, none_share: f32) -> Vec<Example> {
+    pub(super) fn report_examples<'r>(&self, reads: impl Iterator<Item = &'r Read>, weight: f32, none_share: f32) -> Vec<Example> {
         let none = self.none();
         let mut out = Vec::new();
         let mut left = 0.0;
@@ -283,11 +282,11 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     fn rank_recipe(&self, keep: usize) -> Recipe {
-        Recipe { classes: self.ids.len() + 1, passes: 8, rate: 0.6, min_examples: 2, keep, decay: 0.0 }
+        Recipe { classes: self.ids.len() + 1, passes: 12, rate: 0.6, min_examples: 2, keep, spread: 0.5, decay: 0.0 }
     }
 
     fn gate_recipe(&self) -> Recipe {
-        Recipe { classes: 2, passes: 5, rate: 0.15, min_examples: 3, keep: self.options.keep / 5, decay: 0.0 }
+        Recipe { classes: 2, passes: 5, rate: 0.15, min_examples: 3, keep: self.options.keep / 12, spread: 0.5, decay: 0.0 }
     }
 
     /// Trains the parts of the first stage that learn from reports.
@@ -329,7 +328,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let fixed = Fixed { gate: self.gate_examples(gate_source()), ranker };
         let ((side, other_gate), trained) = rayon::join(
             || {
-                let side = Linear::train(&fixed.ranker, self.rank_recipe(self.options.keep / 2)).to_bytes();
+                let side = Linear::train(&fixed.ranker, self.rank_recipe(self.options.keep / 3)).to_bytes();
                 let other_gate = Linear::train(&self.gate_examples(others.iter().chain(gate_source())), self.gate_recipe()).to_bytes();
                 (side, other_gate)
             },
@@ -357,7 +356,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let views: Vec<Vec<View>> = reads
             .par_iter()
             .map(|read| {
-                let mut views = stages[read.fold].open().views(&read.document, &read.sightings);
+                let mut views = stages[read.fold].open().views(&read.document, &read.sightings, &[]);
                 if !self.options.side {
                     views.iter_mut().for_each(|v| v.side.clear());
                 }
@@ -391,6 +390,10 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         writer.put(*b"STTR", &statuses.trees);
         writer.put(*b"STAK", &stacked);
         writer.put(*b"ALON", &alone);
+        let former = crate::kb::former_ids(self.index);
+        let pairs = || former.iter().flat_map(|(new, old)| old.iter().map(|old| (*old, *new)));
+        writer.put(*b"OLDS", &pairs().map(|(old, _)| U32::new(old.key())).collect::<Vec<_>>());
+        writer.put(*b"NEWS", &pairs().map(|(_, new)| U32::new(new.key())).collect::<Vec<_>>());
         writer.put(*b"PHRK", &precisions.keys().map(|k| U64::new(*k)).collect::<Vec<_>>());
         writer.put(*b"PHRP", &precisions.values().map(|p| F32::new(*p)).collect::<Vec<_>>());
         (writer.finish(), figures)
@@ -558,7 +561,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                             s.artifacts.clear();
                         });
                     }
-                    let views = stage.views(&document, &sightings);
+                    let views = stage.views(&document, &sightings, &[]);
                     let mut rows = stack::rows(&sightings, &views, &facts[read.fold], &class_of, 0.0, true);
                     let rows = rows.swap_remove(0);
                     cases.push((read.fold, asserted, rows));
@@ -633,7 +636,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                     let (asserted, _) = statuses[r][s].of(*class);
                     if asserted >= limit {
                         let right = labels.iter().any(|l| l.0 == *class && l.1 == Status::Asserted);
-                        out.push(Pair { report: r, segment: s, class: *class, confidence: super::confidence(*p, asserted), right });
+                        out.push(Pair { report: r, segment: s, class: *class, confidence: super::confidence(*p, asserted, false), right });
                     }
                 }
             }

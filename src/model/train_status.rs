@@ -105,7 +105,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             })
             .unzip();
         let whole_stage = &stages[folds];
-        let look = |read: &Read| whole_stage.open().views(&read.document, &read.sightings);
+        let look = |read: &Read| whole_stage.open().views(&read.document, &read.sightings, &[]);
         let mut items: Vec<Item<'_>> = reads
             .iter()
             .zip(views)
@@ -182,7 +182,15 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                 examples.push(Example { features, target: vec![(case.status as u32, 1.0)], weight });
             }
         }
-        let recipe = Recipe { classes: Status::ALL.len(), passes: 8, rate: 0.2, min_examples: 2, keep: self.options.keep / 10, decay: 0.0 };
+        let recipe = Recipe {
+            classes: Status::ALL.len(),
+            passes: 8,
+            rate: 0.2,
+            min_examples: 2,
+            keep: self.options.keep / 10,
+            spread: 0.5,
+            decay: 0.0,
+        };
         Linear::train(&examples, recipe).to_bytes()
     }
 }
