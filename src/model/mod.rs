@@ -13,8 +13,11 @@
 
 pub mod corpus;
 mod features;
+pub mod lexicon_report;
 mod linear;
 mod stack;
+#[cfg(test)]
+mod status_tests;
 pub mod train;
 mod train_status;
 mod trees;
