@@ -256,7 +256,7 @@ mod tests {
             ("He said \"stop.\" They did.", &["He said \"stop.\"", "They did."]),
             ("```\nwhoami /all\n```\nText.", &["```", "whoami /all", "```", "Text."]),
             ("1. First thing. 2. Second", &["1. First thing.", "2. Second"]),
-            ("net user x Pass1! /add\nThen more. - An item", &["net user x Pass1! /add", "Then more.", "- An item"]),
+            ("They ran net user x Pass1! /add and left. /etc was next.", &["They ran net user x Pass1! /add and left. /etc was next."]),
         ];
         for (text, expected) in cases {
             assert_eq!(cut(text), expected, "{text}");
