@@ -66,7 +66,8 @@ impl FromStr for Status {
 #[derive(Debug, Clone, Copy)]
 struct Cue {
     status: Status,
-    /// Words in lower case, one blank between; `*` at the end of a word stands for any ending.
+    /// Words in lower case, one blank between; `*` at the end of a word stands for any ending, `..` for up to four
+    /// words.
     words: &'static str,
     reach: Reach,
 }
@@ -93,131 +94,402 @@ use Status::{Asserted, Defensive, Generic, Hypothetical, Negated, Prevented};
 
 /// In the order of their strength: the first that applies decides.
 const CUES: &[Cue] = &[
-    // What looks like a denial or a possibility and is none.
-    cue(Asserted, Clause, "not only"),
+    // What looks like a denial, a failure or a possibility and is none.
+    cue(Hypothetical, After, "may be able"),
+    cue(Hypothetical, After, "might be able"),
+    cue(Hypothetical, After, "could be able"),
+    cue(Hypothetical, After, "unclear whether"),
+    cue(Hypothetical, After, "unclear if"),
+    cue(Hypothetical, After, "not known whether"),
+    cue(Hypothetical, After, "unknown whether"),
+    cue(Hypothetical, After, "not clear whether"),
+    cue(Hypothetical, After, "cannot exclude"),
+    cue(Hypothetical, After, "cannot rule out"),
+    cue(Hypothetical, After, "can not rule out"),
+    cue(Hypothetical, After, "could not rule out"),
+    cue(Hypothetical, After, "cannot be ruled out"),
+    cue(Hypothetical, After, "not be excluded"),
+    cue(Hypothetical, Before, "cannot be ruled out"),
+    cue(Hypothetical, Before, "cannot be excluded"),
+    cue(Hypothetical, Before, "not be ruled out"),
+    cue(Hypothetical, Before, "never completed"),
+    cue(Hypothetical, Before, "never finished"),
+    cue(Hypothetical, Before, "not yet implemented"),
+    cue(Hypothetical, Before, "remains unconfirmed"),
+    cue(Prevented, After, "before .. could"),
+    cue(Prevented, After, "before .. managed to"),
+    cue(Prevented, After, "before .. were able to"),
+    cue(Prevented, After, "before .. was able to"),
+    cue(Prevented, After, "before .. succeed*"),
+    cue(Asserted, After, "not only"),
+    cue(Asserted, After, "not just"),
     cue(Asserted, After, "able to"),
     cue(Asserted, After, "capable of"),
     cue(Asserted, After, "designed to"),
     cue(Asserted, After, "ability to"),
     cue(Asserted, After, "managed to"),
     cue(Asserted, After, "no doubt"),
-    cue(Prevented, Clause, "successfully block*"),
+    cue(Asserted, After, "not content with"),
+    cue(Asserted, After, "nobody noticed"),
+    cue(Asserted, After, "no one noticed"),
+    cue(Asserted, After, "unnoticed"),
+    cue(Asserted, After, "not notice*"),
+    cue(Asserted, After, "not stop"),
+    cue(Asserted, After, "not prevent"),
+    cue(Asserted, After, "not detect*"),
+    cue(Asserted, After, "fail* to detect"),
+    cue(Asserted, After, "fail* to notice"),
+    cue(Asserted, After, "fail* to stop"),
+    cue(Asserted, After, "fail* to prevent"),
+    cue(Asserted, After, "fail* to block"),
+    cue(Asserted, After, "not named"),
+    cue(Asserted, After, "not identified"),
+    cue(Asserted, After, "known how"),
+    cue(Asserted, After, "known who"),
+    cue(Asserted, After, "determine when"),
+    cue(Asserted, After, "determine how"),
+    cue(Asserted, After, "determine who"),
+    cue(Asserted, After, "unclear how"),
+    cue(Asserted, After, "unclear who"),
+    cue(Asserted, After, "unclear when"),
+    cue(Asserted, After, "could be recovered"),
+    cue(Asserted, After, "could be seen"),
+    cue(Asserted, After, "could be observed"),
+    cue(Asserted, After, "show* that"),
+    cue(Asserted, After, "confirm* that"),
+    cue(Asserted, After, "can and do"),
+    // Tried, and stopped.
+    cue(Prevented, After, "successfully block*"),
+    cue(Prevented, After, "successfully stopped"),
+    cue(Prevented, After, "successfully prevented"),
     cue(Prevented, After, "fail* to"),
-    cue(Prevented, After, "failed attempt* to"),
-    cue(Prevented, After, "unsuccessful* attempt*"),
+    cue(Prevented, After, "failed attempt*"),
+    cue(Prevented, After, "failed bid"),
+    cue(Prevented, After, "failed effort*"),
+    cue(Prevented, After, "unsuccessful*"),
     cue(Prevented, After, "was unable to"),
     cue(Prevented, After, "were unable to"),
     cue(Prevented, After, "tried and failed"),
-    cue(Prevented, After, "tried in vain"),
+    cue(Prevented, After, "in vain"),
     cue(Prevented, After, "blocked"),
     cue(Prevented, After, "thwart*"),
-    cue(Prevented, After, "foiled"),
+    cue(Prevented, After, "foil*"),
     cue(Prevented, After, "intercepted"),
+    cue(Prevented, After, "quarantined"),
+    cue(Prevented, After, "averted"),
+    cue(Prevented, After, "repelled"),
+    cue(Prevented, After, "refused"),
+    cue(Prevented, After, "detected and removed"),
+    cue(Prevented, After, "detected and blocked"),
+    cue(Prevented, After, "detected and stopped"),
     cue(Prevented, After, "prevented"),
-    cue(Prevented, Before, "was blocked"),
-    cue(Prevented, Before, "were blocked"),
-    cue(Prevented, Before, "been blocked"),
-    cue(Prevented, Before, "was stopped"),
-    cue(Prevented, Before, "were stopped"),
-    cue(Prevented, Before, "was prevented"),
-    cue(Prevented, Before, "were prevented"),
-    cue(Prevented, Before, "thwarted"),
-    cue(Prevented, Before, "foiled"),
-    cue(Prevented, Before, "was quarantined"),
-    cue(Prevented, Before, "were quarantined"),
+    cue(Prevented, After, "could not"),
+    cue(Prevented, After, "couldn t"),
+    cue(Prevented, After, "stopped .. from"),
+    cue(Prevented, After, "kept .. from"),
+    cue(Prevented, Clause, "kept .. from"),
+    cue(Prevented, Clause, "stopped .. from"),
+    cue(Prevented, Clause, "prevented .. from"),
+    cue(Prevented, Clause, "frustrated by"),
+    cue(Prevented, Clause, "denied by"),
+    cue(Prevented, Clause, "rejected by"),
+    cue(Prevented, Clause, "refused by"),
+    cue(Prevented, Clause, "blocked by"),
+    cue(Prevented, Clause, "stopped by"),
+    cue(Prevented, Clause, "halted by"),
+    cue(Prevented, Clause, "thwarted by"),
+    cue(Prevented, Before, "is blocked"),
+    cue(Prevented, Before, "are blocked"),
+    cue(Prevented, Before, "was detected and"),
+    cue(Prevented, Before, "were detected and"),
     cue(Prevented, Before, "without success"),
+    cue(Prevented, Before, "to no avail"),
     cue(Prevented, Before, "unsuccessful*"),
     cue(Prevented, Before, "failed"),
     cue(Prevented, Before, "did not succeed"),
+    cue(Prevented, Before, "didn t succeed"),
+    cue(Prevented, Before, "never ran"),
+    cue(Prevented, Before, "never executed"),
+    cue(Prevented, Before, "never succeeded"),
+    cue(Prevented, Before, "crashed"),
+    cue(Prevented, Before, "abort*"),
+    cue(Prevented, Before, "blocked"),
+    cue(Prevented, Before, "thwarted"),
+    cue(Prevented, Before, "foiled"),
+    cue(Prevented, Before, "came to nothing"),
+    cue(Prevented, Before, "was stopped"),
+    cue(Prevented, Before, "was prevented"),
+    cue(Prevented, Before, "was halted"),
+    cue(Prevented, Before, "was intercepted"),
+    cue(Prevented, Before, "was refused"),
+    cue(Prevented, Before, "was denied"),
+    cue(Prevented, Before, "was rejected"),
+    cue(Prevented, Before, "was quarantined"),
+    cue(Prevented, Before, "was averted"),
+    cue(Prevented, Before, "was frustrated"),
+    cue(Prevented, Before, "was repelled"),
+    cue(Prevented, Before, "was cut off"),
+    cue(Prevented, Before, "was taken down"),
+    cue(Prevented, Before, "were stopped"),
+    cue(Prevented, Before, "were prevented"),
+    cue(Prevented, Before, "were halted"),
+    cue(Prevented, Before, "were intercepted"),
+    cue(Prevented, Before, "were refused"),
+    cue(Prevented, Before, "were denied"),
+    cue(Prevented, Before, "were rejected"),
+    cue(Prevented, Before, "were quarantined"),
+    cue(Prevented, Before, "were averted"),
+    cue(Prevented, Before, "were frustrated"),
+    cue(Prevented, Before, "were repelled"),
+    cue(Prevented, Before, "were cut off"),
+    cue(Prevented, Before, "were taken down"),
+    cue(Prevented, Before, "been stopped"),
+    cue(Prevented, Before, "been prevented"),
+    cue(Prevented, Before, "been halted"),
+    cue(Prevented, Before, "been intercepted"),
+    cue(Prevented, Before, "been refused"),
+    cue(Prevented, Before, "been denied"),
+    cue(Prevented, Before, "been rejected"),
+    cue(Prevented, Before, "been quarantined"),
+    cue(Prevented, Before, "been averted"),
+    cue(Prevented, Before, "been frustrated"),
+    cue(Prevented, Before, "been repelled"),
+    cue(Prevented, Before, "been cut off"),
+    cue(Prevented, Before, "been taken down"),
+    cue(Prevented, Before, "got stopped"),
+    cue(Prevented, Before, "got prevented"),
+    cue(Prevented, Before, "got halted"),
+    cue(Prevented, Before, "got intercepted"),
+    cue(Prevented, Before, "got refused"),
+    cue(Prevented, Before, "got denied"),
+    cue(Prevented, Before, "got rejected"),
+    cue(Prevented, Before, "got quarantined"),
+    cue(Prevented, Before, "got averted"),
+    cue(Prevented, Before, "got frustrated"),
+    cue(Prevented, Before, "got repelled"),
+    cue(Prevented, Before, "got cut off"),
+    cue(Prevented, Before, "got taken down"),
+    // It did not happen.
     cue(Negated, After, "no evidence"),
     cue(Negated, After, "no indication*"),
     cue(Negated, After, "no sign*"),
     cue(Negated, After, "no trace*"),
+    cue(Negated, After, "no proof"),
+    cue(Negated, After, "no attempt"),
+    cue(Negated, After, "no point"),
     cue(Negated, After, "did not"),
     cue(Negated, After, "didn t"),
     cue(Negated, After, "does not"),
     cue(Negated, After, "doesn t"),
     cue(Negated, After, "do not"),
+    cue(Negated, After, "don t"),
     cue(Negated, After, "not observe*"),
     cue(Negated, After, "not find"),
     cue(Negated, After, "not see*"),
+    cue(Negated, After, "not seen"),
     cue(Negated, After, "was not"),
     cue(Negated, After, "were not"),
+    cue(Negated, After, "wasn t"),
+    cue(Negated, After, "weren t"),
     cue(Negated, After, "has not"),
     cue(Negated, After, "have not"),
+    cue(Negated, After, "hasn t"),
+    cue(Negated, After, "haven t"),
     cue(Negated, After, "had not"),
     cue(Negated, After, "never"),
     cue(Negated, After, "neither"),
-    cue(Negated, After, "refute*"),
-    cue(Negated, After, "denie*"),
+    cue(Negated, After, "nobody"),
+    cue(Negated, After, "no one"),
+    cue(Negated, After, "none of"),
+    cue(Negated, After, "refut*"),
+    cue(Negated, After, "denied claims"),
+    cue(Negated, After, "denied that"),
+    cue(Negated, After, "denied .. that"),
+    cue(Negated, After, "denied having"),
+    cue(Negated, After, "denies that"),
+    cue(Negated, After, "denies having"),
+    cue(Negated, After, "deny that"),
     cue(Negated, After, "rule* out"),
+    cue(Negated, After, "lack*"),
     cue(Negated, After, "without"),
     cue(Negated, After, "instead of"),
     cue(Negated, After, "rather than"),
+    cue(Negated, After, "absence of"),
+    cue(Negated, After, "free of"),
+    cue(Negated, After, "contrary to"),
     cue(Negated, Before, "was not observed"),
     cue(Negated, Before, "were not observed"),
+    cue(Negated, Before, "was not found"),
+    cue(Negated, Before, "were not found"),
     cue(Negated, Before, "did not occur"),
+    cue(Negated, Before, "did not happen"),
+    cue(Negated, Before, "did not take place"),
     cue(Negated, Before, "not found"),
     cue(Negated, Before, "ruled out"),
-    cue(Defensive, Sentence, "we recommend"),
-    cue(Defensive, Sentence, "is recommended"),
-    cue(Defensive, Sentence, "are advised"),
-    cue(Defensive, Sentence, "is advised"),
-    cue(Defensive, Sentence, "are encouraged"),
-    cue(Defensive, Sentence, "are urged"),
-    cue(Defensive, Sentence, "best practice*"),
-    cue(Defensive, Sentence, "organizations should"),
-    cue(Defensive, Sentence, "organisations should"),
-    cue(Defensive, Sentence, "users should"),
-    cue(Defensive, Sentence, "administrators should"),
-    cue(Defensive, Sentence, "defenders should"),
-    cue(Defensive, Sentence, "should be"),
+    cue(Negated, Before, "is false"),
+    cue(Negated, Before, "are false"),
+    cue(Negated, Before, "was false"),
+    cue(Negated, Before, "is untrue"),
+    cue(Negated, Before, "was untrue"),
+    cue(Negated, Before, "not true"),
+    cue(Negated, Before, "not borne out"),
+    cue(Negated, Before, "turned out to be"),
+    cue(Negated, Before, "turned out not"),
+    cue(Negated, Before, "is absent"),
+    cue(Negated, Before, "are absent"),
+    cue(Negated, Before, "was absent"),
+    cue(Negated, Before, "were absent"),
+    cue(Negated, Before, "is missing from"),
+    cue(Negated, Before, "came back empty"),
+    cue(Negated, Before, "came up empty"),
+    cue(Negated, Before, "found none"),
+    cue(Negated, Before, "found nothing"),
+    cue(Negated, Before, "turned up nothing"),
+    cue(Negated, Sentence, "false positive*"),
+    cue(Negated, Sentence, "false alarm*"),
+    // What defenders do and advise.
+    cue(Defensive, Clause, "we recommend"),
+    cue(Defensive, Clause, "recommend*"),
+    cue(Defensive, Clause, "advised to"),
+    cue(Defensive, Clause, "advise* .. to"),
+    cue(Defensive, Clause, "encouraged to"),
+    cue(Defensive, Clause, "urge*"),
+    cue(Defensive, Clause, "best practice*"),
+    cue(Defensive, Clause, "organizations should"),
+    cue(Defensive, Clause, "organisations should"),
+    cue(Defensive, Clause, "companies should"),
+    cue(Defensive, Clause, "customers should"),
+    cue(Defensive, Clause, "users should"),
+    cue(Defensive, Clause, "administrators should"),
+    cue(Defensive, Clause, "defenders should"),
+    cue(Defensive, Clause, "you should"),
+    cue(Defensive, Clause, "teams should"),
+    cue(Defensive, Clause, "should be"),
+    cue(Defensive, Clause, "should consider"),
+    cue(Defensive, Clause, "must be"),
     cue(Defensive, After, "protect* against"),
     cue(Defensive, After, "protect* from"),
     cue(Defensive, After, "defend* against"),
+    cue(Defensive, After, "guard* against"),
     cue(Defensive, After, "detection* for"),
-    cue(Defensive, After, "to detect"),
-    cue(Defensive, After, "to prevent"),
+    cue(Defensive, After, "detection* of"),
+    cue(Defensive, After, "rule* for"),
+    cue(Defensive, After, "rule .. alert* on"),
+    cue(Defensive, After, "alert* on"),
+    cue(Defensive, After, "alert* for"),
     cue(Defensive, After, "to mitigate"),
     cue(Defensive, After, "help* prevent"),
+    cue(Defensive, After, "help* detect"),
     cue(Defensive, After, "hunt* for"),
     cue(Defensive, After, "monitor* for"),
-    cue(Defensive, After, "alert* on"),
+    cue(Defensive, After, "watch* for"),
+    cue(Defensive, After, "look* for"),
+    cue(Defensive, After, "swept for"),
+    cue(Defensive, After, "sweep for"),
+    cue(Defensive, After, "scan* for"),
     cue(Defensive, After, "beware of"),
-    cue(Defensive, After, "be wary of"),
-    cue(Hypothetical, Clause, "may"),
-    cue(Hypothetical, Clause, "might"),
-    cue(Hypothetical, Clause, "could"),
-    cue(Hypothetical, Clause, "would allow"),
-    cue(Hypothetical, Clause, "would enable"),
-    cue(Hypothetical, Clause, "potentially"),
-    cue(Hypothetical, Clause, "possibly"),
-    cue(Hypothetical, Clause, "perhaps"),
-    cue(Hypothetical, Clause, "allegedly"),
+    cue(Defensive, After, "wary of"),
+    cue(Defensive, After, "aware of"),
+    cue(Defensive, After, "harder to"),
+    cue(Defensive, After, "harder for"),
+    cue(Defensive, After, "meant to spot"),
+    cue(Defensive, After, "meant to detect"),
+    cue(Defensive, After, "meant to catch"),
+    cue(Defensive, After, "red team"),
+    cue(Defensive, After, "purple team"),
+    cue(Defensive, After, "tabletop exercise"),
+    cue(Defensive, After, "penetration test*"),
+    cue(Defensive, After, "containment measure"),
+    cue(Defensive, After, "prevent*"),
+    cue(Defensive, After, "check whether"),
+    cue(Defensive, Before, "alert on"),
+    cue(Defensive, Before, "monitor for"),
+    cue(Defensive, Before, "keep file integrity"),
+    // What could be.
+    cue(Hypothetical, After, "may"),
+    cue(Hypothetical, After, "might"),
+    cue(Hypothetical, After, "could"),
+    cue(Hypothetical, After, "would have"),
+    cue(Hypothetical, After, "would allow"),
+    cue(Hypothetical, After, "would let"),
+    cue(Hypothetical, After, "would enable"),
+    cue(Hypothetical, After, "would give"),
+    cue(Hypothetical, After, "would be able"),
+    cue(Hypothetical, After, "would be in"),
+    cue(Hypothetical, After, "would be open"),
+    cue(Hypothetical, After, "potential*"),
+    cue(Hypothetical, After, "possibly"),
+    cue(Hypothetical, After, "possible that"),
+    cue(Hypothetical, After, "perhaps"),
+    cue(Hypothetical, After, "probably"),
+    cue(Hypothetical, After, "presumably"),
+    cue(Hypothetical, After, "allegedly"),
+    cue(Hypothetical, After, "alleged"),
+    cue(Hypothetical, After, "reportedly plan*"),
+    cue(Hypothetical, After, "plan to"),
+    cue(Hypothetical, After, "plans to"),
+    cue(Hypothetical, After, "planned to"),
+    cue(Hypothetical, After, "planning to"),
+    cue(Hypothetical, After, "intend* to"),
     cue(Hypothetical, After, "in theory"),
-    cue(Hypothetical, After, "proof of concept"),
+    cue(Hypothetical, After, "theory is"),
+    cue(Hypothetical, After, "theoretically"),
+    cue(Hypothetical, After, "hypothetical*"),
     cue(Hypothetical, After, "if an attacker"),
     cue(Hypothetical, After, "if the attacker"),
+    cue(Hypothetical, After, "if attackers"),
     cue(Hypothetical, After, "suspected of"),
-    cue(Generic, Sentence, "cybercriminals often"),
-    cue(Generic, Sentence, "attackers often"),
-    cue(Generic, Sentence, "threat actors often"),
-    cue(Generic, Sentence, "attackers can"),
-    cue(Generic, Sentence, "attacker can"),
-    cue(Generic, Sentence, "adversaries can"),
-    cue(Generic, Sentence, "adversaries may"),
-    cue(Generic, Sentence, "criminals use"),
-    cue(Generic, Sentence, "attackers use"),
-    cue(Generic, Sentence, "commonly used"),
-    cue(Generic, Sentence, "commonly use"),
-    cue(Generic, Sentence, "is a type of"),
-    cue(Generic, Sentence, "is a form of"),
-    cue(Generic, Sentence, "is a technique"),
-    cue(Generic, Sentence, "in general"),
-    cue(Generic, Sentence, "in recent years"),
-    cue(Generic, Sentence, "one of the most common"),
-    cue(Generic, Sentence, "most common"),
-    cue(Generic, Sentence, "more and more"),
+    cue(Hypothetical, After, "suspect* that"),
+    cue(Hypothetical, After, "unconfirmed"),
+    cue(Hypothetical, After, "assume that"),
+    cue(Hypothetical, After, "proof of concept"),
+    cue(Hypothetical, After, "should an attacker"),
+    cue(Hypothetical, Before, "may have"),
+    cue(Hypothetical, Before, "might have"),
+    cue(Hypothetical, Before, "could have"),
+    cue(Hypothetical, Before, "would have"),
+    cue(Hypothetical, Before, "is possible"),
+    cue(Hypothetical, Before, "are possible"),
+    cue(Hypothetical, Before, "is unconfirmed"),
+    cue(Hypothetical, Before, "cannot be confirmed"),
+    cue(Hypothetical, Before, "remains unclear"),
+    // What is said of threats at large.
+    cue(Generic, Clause, "commonly used"),
+    cue(Generic, Clause, "commonly use"),
+    cue(Generic, Clause, "is a type of"),
+    cue(Generic, Clause, "is a form of"),
+    cue(Generic, Clause, "is a kind of"),
+    cue(Generic, Clause, "is a way to"),
+    cue(Generic, Clause, "is a technique"),
+    cue(Generic, Clause, "is an attack"),
+    cue(Generic, Clause, "are a type of"),
+    cue(Generic, Clause, "refers to"),
+    cue(Generic, Clause, "refer to"),
+    cue(Generic, Clause, "the term"),
+    cue(Generic, Clause, "in general"),
+    cue(Generic, Clause, "generally speaking"),
+    cue(Generic, Clause, "as a rule"),
+    cue(Generic, Clause, "nowadays"),
+    cue(Generic, Clause, "in recent years"),
+    cue(Generic, Clause, "one of the most common"),
+    cue(Generic, Clause, "most common"),
+    cue(Generic, Clause, "common for"),
+    cue(Generic, Clause, "common among"),
+    cue(Generic, Clause, "common in"),
+    cue(Generic, Clause, "more and more"),
+    cue(Generic, Clause, "every year"),
+    cue(Generic, Clause, "every day"),
+    cue(Generic, Clause, "year over year"),
+    cue(Generic, Clause, "on the rise"),
+    cue(Generic, Sentence, "survey"),
+    cue(Generic, Sentence, "a third of"),
+    cue(Generic, Sentence, "half of all"),
+    cue(Generic, Sentence, "percent of"),
+    cue(Generic, Sentence, "per cent of"),
+    cue(Generic, Sentence, "over the previous quarter"),
+    cue(Generic, Sentence, "over the previous year"),
+    cue(Generic, Sentence, "compared to last year"),
+    cue(Generic, Sentence, "according to statistics"),
 ];
 
 /// Words of a heading under which everything is the defender's.
@@ -241,7 +513,7 @@ const DEFENSIVE_HEADINGS: [&str; 16] = [
 ];
 
 /// Verbs that begin an instruction to defenders.
-const IMPERATIVES: [&str; 44] = [
+const IMPERATIVES: [&str; 55] = [
     "apply",
     "avoid",
     "audit",
@@ -262,36 +534,268 @@ const IMPERATIVES: [&str; 44] = [
     "ensure",
     "establish",
     "harden",
+    "hunt",
     "implement",
     "inspect",
     "install",
+    "isolate",
     "keep",
     "limit",
+    "look",
     "maintain",
     "make",
     "monitor",
     "never",
     "patch",
+    "please",
     "prevent",
     "prioritize",
+    "prioritise",
     "protect",
     "reduce",
     "remove",
+    "report",
     "require",
     "restrict",
     "review",
     "rotate",
+    "search",
     "segment",
+    "set",
     "train",
+    "treat",
+    "turn",
     "update",
     "use",
     "verify",
+    "watch",
 ];
 
-/// Words at which a clause ends.
-const CLAUSE_ENDS: [&str; 10] = ["but", "however", "although", "though", "whereas", "while", "yet", "nevertheless", "because", "instead"];
+/// Words with which a clause begins.
+const CLAUSE_STARTS: [&str; 18] = [
+    "but",
+    "however",
+    "although",
+    "though",
+    "whereas",
+    "while",
+    "yet",
+    "nevertheless",
+    "because",
+    "instead",
+    "since",
+    "unless",
+    "until",
+    "before",
+    "after",
+    "so",
+    "when",
+    "if",
+];
 
-/// A word of a sentence, lower-cased, with its place; punctuation that ends a clause is a word of its own.
+/// Words that begin a clause behind a comma: a new subject or a conjunction.
+const AFTER_COMMA: [&str; 26] = [
+    "the", "a", "an", "it", "they", "he", "she", "we", "our", "this", "these", "there", "so", "and", "but", "which", "who", "whose",
+    "where", "then", "its", "their", "another", "nobody", "later", "thus",
+];
+
+/// Verbs of trying: what follows them is prevented where a failure follows.
+const TRIES: [&str; 6] = ["tried", "attempted", "attempting", "attempt", "attempts", "sought"];
+
+/// What becomes of an attempt.
+const FAILURES: [&str; 13] = [
+    "blocked",
+    "denied",
+    "refused",
+    "rejected",
+    "crashed",
+    "failed",
+    "stopped",
+    "halted",
+    "thwarted",
+    "foiled",
+    "prevented",
+    "immutable",
+    "quarantined",
+];
+
+/// Whoever does it in general, where no article stands before it.
+const AT_LARGE: [&str; 22] = [
+    "attackers",
+    "adversaries",
+    "criminals",
+    "cybercriminals",
+    "hackers",
+    "fraudsters",
+    "scammers",
+    "actors",
+    "gangs",
+    "groups",
+    "crews",
+    "authors",
+    "intruders",
+    "infostealers",
+    "stealers",
+    "wipers",
+    "trojans",
+    "worms",
+    "botnets",
+    "spammers",
+    "thieves",
+    "affiliates",
+];
+
+/// Words that make a group of people a certain one.
+const ARTICLES: [&str; 21] = [
+    "the", "these", "those", "its", "their", "our", "his", "her", "this", "that", "two", "three", "four", "five", "several", "some",
+    "both", "other", "same", "such", "of",
+];
+
+/// Words for what is done again and again.
+const HABITS: [&str; 21] = [
+    "often",
+    "typically",
+    "usually",
+    "increasingly",
+    "commonly",
+    "frequently",
+    "generally",
+    "tend",
+    "tends",
+    "regularly",
+    "mostly",
+    "sometimes",
+    "can",
+    "may",
+    "love",
+    "like",
+    "prefer",
+    "use",
+    "abuse",
+    "rely",
+    "always",
+];
+
+/// Past tenses that don't end in -ed.
+const PASTS: [&str; 35] = [
+    "stole", "broke", "took", "got", "sent", "made", "ran", "went", "left", "put", "found", "had", "were", "did", "was", "began", "wrote",
+    "sold", "hid", "brought", "built", "chose", "came", "set", "hit", "gained", "kept", "led", "read", "shut", "reset", "spread", "gave",
+    "held", "told",
+];
+
+/// Verbs behind the name of a technique where a text explains it.
+const DEFINING: [&str; 48] = [
+    "is",
+    "are",
+    "remains",
+    "remain",
+    "refers",
+    "refer",
+    "means",
+    "has",
+    "have",
+    "works",
+    "work",
+    "can",
+    "describes",
+    "let",
+    "lets",
+    "rose",
+    "fell",
+    "grew",
+    "hide",
+    "hides",
+    "compromise",
+    "compromises",
+    "allow",
+    "allows",
+    "enable",
+    "enables",
+    "involve",
+    "involves",
+    "consist",
+    "consists",
+    "occurs",
+    "occur",
+    "happens",
+    "happen",
+    "makes",
+    "make",
+    "relies",
+    "rely",
+    "gives",
+    "give",
+    "continues",
+    "continue",
+    "exploits",
+    "abuses",
+    "takes",
+    "take",
+    "uses",
+    "use",
+];
+
+/// Whose acts are not the adversary's.
+const DEFENDERS: [&str; 16] = [
+    "soc",
+    "we",
+    "team",
+    "researchers",
+    "analysts",
+    "defenders",
+    "responders",
+    "staff",
+    "administrators",
+    "admins",
+    "it",
+    "ciso",
+    "police",
+    "vendor",
+    "provider",
+    "investigators",
+];
+
+/// What defenders do to an adversary's act without making it theirs.
+const SEEING: [&str; 17] = [
+    "observed",
+    "saw",
+    "found",
+    "identified",
+    "noticed",
+    "discovered",
+    "detected",
+    "witnessed",
+    "uncovered",
+    "spotted",
+    "recovered",
+    "believe",
+    "believed",
+    "assessed",
+    "reported",
+    "confirmed",
+    "attributed",
+];
+
+/// Who acts in an incident.
+const ADVERSARIES: [&str; 15] = [
+    "actor",
+    "actors",
+    "attacker",
+    "attackers",
+    "intruder",
+    "intruders",
+    "adversary",
+    "adversaries",
+    "group",
+    "gang",
+    "hackers",
+    "malware",
+    "operator",
+    "operators",
+    "crew",
+];
+
+/// A word of a sentence, lower-cased, with its place; punctuation that may end a clause is a word of its own.
 fn words(sentence: &str) -> Vec<(String, usize)> {
     let mut out = Vec::new();
     let mut start = None;
@@ -302,63 +806,201 @@ fn words(sentence: &str) -> Vec<(String, usize)> {
             if let Some(s) = start.take() {
                 out.push((sentence[s..i].to_lowercase(), s));
             }
-            if matches!(c, ';' | ':') {
-                out.push((";".to_owned(), i));
+            match c {
+                ';' | ':' => out.push((";".to_owned(), i)),
+                ',' => out.push((",".to_owned(), i)),
+                _ => {}
             }
         }
     }
     out
 }
 
+/// Words between those of a cue that `..` stands for.
+const GAP: usize = 4;
+
+/// How many words a cue takes at the beginning of `words`.
 fn is_match(pattern: &str, words: &[(String, usize)]) -> Option<usize> {
-    let mut count = 0;
-    for wanted in pattern.split(' ') {
-        let word = &words.get(count)?.0;
-        let fits = match wanted.strip_suffix('*') {
-            Some(beginning) => word.starts_with(beginning),
-            None => word == wanted,
-        };
-        if !fits {
-            return None;
-        }
-        count += 1;
+    let (wanted, rest) = pattern.split_once(' ').unwrap_or((pattern, ""));
+    if wanted == ".." {
+        return (0..=GAP.min(words.len())).find_map(|skip| Some(skip + is_match(rest, &words[skip..])?));
     }
-    Some(count)
+    let word = &words.first()?.0;
+    let fits = match wanted.strip_suffix('*') {
+        Some(beginning) => word.starts_with(beginning),
+        None => word == wanted,
+    };
+    match (fits, rest) {
+        (false, _) => None,
+        (true, "") => Some(1),
+        (true, rest) => Some(1 + is_match(rest, &words[1..])?),
+    }
+}
+
+/// A sentence around a behaviour.
+struct Scene<'a> {
+    sentence: &'a str,
+    words: Vec<(String, usize)>,
+    /// The behaviour's words.
+    from: usize,
+    to: usize,
+    /// The clause's words.
+    low: usize,
+    high: usize,
+}
+
+impl Scene<'_> {
+    fn new(sentence: &str, start: usize, end: usize) -> Scene<'_> {
+        let all = words(sentence);
+        let from = all.iter().position(|w| w.1 + w.0.len() > start).unwrap_or(all.len());
+        let to = all.iter().position(|w| w.1 >= end).unwrap_or(all.len()).max(from);
+        let (words, from, to) = without_asides(all, from, to);
+        let low = (0..=from.min(words.len().saturating_sub(1))).rev().find(|i| begins_clause(&words, *i)).unwrap_or(0);
+        let high = (to..words.len()).find(|i| *i > from && begins_clause(&words, *i)).unwrap_or(words.len());
+        Scene { sentence, words, from, to, low, high }
+    }
+
+    fn word(&self, at: usize) -> &str {
+        self.words.get(at).map_or("", |w| &w.0)
+    }
+
+    fn first(&self) -> &str {
+        self.word(0)
+    }
+
+    /// The status that the first cue which applies stands for.
+    fn by_table(&self) -> Option<Status> {
+        CUES.iter().find(|cue| self.applies(cue)).map(|cue| cue.status)
+    }
+
+    fn applies(&self, cue: &Cue) -> bool {
+        let (low, high) = match cue.reach {
+            Reach::After => (self.low, self.to),
+            Reach::Before => (self.from, self.high),
+            Reach::Clause => (self.low, self.high),
+            Reach::Sentence => (0, self.words.len()),
+        };
+        (low..high).any(|at| {
+            // What stands between a cue and a far behaviour is mostly another behaviour.
+            is_match(cue.words, &self.words[at..high]).is_some_and(|n| cue.reach != Reach::After || self.from.saturating_sub(at + n) <= 12)
+        })
+    }
+
+    /// "tried to ... but was denied": the failure may stand in another clause.
+    fn is_failed_attempt(&self) -> bool {
+        let tries = (self.low..self.from).any(|i| TRIES.contains(&self.word(i)) && self.from - i <= 6);
+        tries && (self.to..self.words.len()).any(|i| FAILURES.contains(&self.word(i)))
+    }
+
+    /// "no data was encrypted": the word stands before the behaviour or opens it.
+    fn is_denied_by_no(&self) -> bool {
+        self.word(self.from) == "no" || self.from > self.low && self.word(self.from - 1) == "no"
+    }
+
+    /// An instruction: "Restrict ...", "To limit ..., use ...".
+    fn is_instruction(&self) -> bool {
+        if self.sentence.trim_start().starts_with(char::is_lowercase) || self.from == 0 {
+            return false;
+        }
+        let imperative = |at: usize| IMPERATIVES.contains(&self.word(at)) && self.word(at + 1) != "of" && self.word(at + 1) != ";";
+        let comma = self.words.iter().position(|w| w.0 == ",").filter(|_| matches!(self.first(), "to" | "if" | "where"));
+        imperative(0) && self.low == 0 || comma.is_some_and(|c| imperative(c + 1))
+    }
+
+    /// "the intruders abused": someone certain did it.
+    fn is_act_of_adversary(&self) -> bool {
+        let before = (self.low..self.from).rev().take(2).any(|i| ADVERSARIES.contains(&self.word(i)));
+        before && is_past(self.word(self.from))
+    }
+
+    /// "The SOC disabled ...", "Our team blocked ... and reset ...".
+    fn is_act_of_defender(&self) -> bool {
+        let coordinated = self.from > self.low && self.word(self.from - 1) == "and";
+        let subject = (self.low..self.from).rev().find(|i| {
+            let word = self.word(*i);
+            ADVERSARIES.contains(&word) || DEFENDERS.contains(&word)
+        });
+        let Some(at) = subject.filter(|i| coordinated || self.from - i <= 2) else { return false };
+        let verb = self.word(self.from);
+        // The department, not the pronoun.
+        let pronoun = self.word(at) == "it" && !self.sentence[self.words[at].1..].starts_with("IT");
+        DEFENDERS.contains(&self.word(at)) && !pronoun && is_past(verb) && !SEEING.contains(&verb)
+    }
+
+    /// "Gangs often ...", "wipers overwrite ...": nobody certain, and no past.
+    fn is_at_large(&self) -> bool {
+        (self.low..self.from).any(|i| {
+            let bare = i == 0 || !ARTICLES.contains(&self.word(i - 1)) && !(i > 1 && ARTICLES.contains(&self.word(i - 2)));
+            let many = i > 0 && matches!(self.word(i - 1), "many" | "most");
+            if !(AT_LARGE.contains(&self.word(i)) && (bare || many)) {
+                return false;
+            }
+            let between = i + 1..self.from;
+            let past = between.clone().chain([self.from]).any(|j| is_past(self.word(j)));
+            let habit = between.clone().any(|j| HABITS.contains(&self.word(j)));
+            let perfect = is_match("have in the past", &self.words[i + 1..]).is_some();
+            perfect || !past && (habit || between.len() <= 1 || many)
+        })
+    }
+
+    /// "Phishing remains ...", "A web shell is ...", "What is ...?".
+    fn is_definition(&self) -> bool {
+        let asks = self.first() == "what" && matches!(self.word(1), "is" | "are") && self.from <= 3;
+        let opens = self.from == 0 || self.from == 1 && matches!(self.first(), "a" | "an" | "most" | "many" | "some");
+        asks || opens && DEFINING.contains(&self.word(self.to)) && self.to < self.words.len()
+    }
+}
+
+fn is_past(word: &str) -> bool {
+    word.len() > 3 && word.ends_with("ed") || PASTS.contains(&word)
+}
+
+/// Whether a clause begins with the word at `at`.
+fn begins_clause(words: &[(String, usize)], at: usize) -> bool {
+    if at == 0 {
+        return true;
+    }
+    match (words[at - 1].0.as_str(), words[at].0.as_str()) {
+        (";", _) => true,
+        (_, ";") => false,
+        (",", word) => AFTER_COMMA.contains(&word) || CLAUSE_STARTS.contains(&word),
+        // "so that", "just before": what decides a behaviour's status rarely stands across them.
+        (_, word) => CLAUSE_STARTS.contains(&word),
+    }
+}
+
+/// Leaves out relative clauses between two commas that the behaviour is not in: "the group, which denies it, leaked".
+fn without_asides(words: Vec<(String, usize)>, from: usize, to: usize) -> (Vec<(String, usize)>, usize, usize) {
+    let opens = |i: usize| words[i].0 == "," && words.get(i + 1).is_some_and(|w| matches!(w.0.as_str(), "which" | "who" | "whose"));
+    let Some(open) = (0..from).rev().find(|i| opens(*i)) else { return (words, from, to) };
+    let Some(close) = (open + 1..from).find(|i| words[*i].0 == ",") else { return (words, from, to) };
+    let gone = close + 1 - open;
+    let kept = words.iter().enumerate().filter(|(i, _)| !(open..=close).contains(i)).map(|(_, w)| w.clone()).collect();
+    (kept, from - gone, to - gone)
 }
 
 /// What a sentence's words say of the status of a behaviour that takes `start..end` (bytes) in it. `heading` is
 /// the heading above it. None where no cue speaks: such a sentence asserts.
 pub(crate) fn by_cues(sentence: &str, start: usize, end: usize, heading: &str) -> Option<Status> {
-    let words = words(sentence);
+    let scene = Scene::new(sentence, start, end);
     let heading = heading.to_lowercase();
-    if DEFENSIVE_HEADINGS.iter().any(|h| heading.contains(h)) {
+    let advice = DEFENSIVE_HEADINGS.iter().any(|h| heading.contains(h));
+    if scene.is_instruction() || advice && !scene.is_act_of_adversary() || scene.is_act_of_defender() {
         return Some(Defensive);
     }
-    let first = words.first().map(|w| w.0.as_str()).unwrap_or_default();
-    let instruction = IMPERATIVES.contains(&first) && !sentence.trim_start().starts_with(char::is_lowercase) && start > 0;
-    let from = words.iter().position(|w| w.1 + w.0.len() > start).unwrap_or(words.len());
-    let to = words.iter().position(|w| w.1 >= end).unwrap_or(words.len());
-    let ends = |w: &(String, usize)| w.0 == ";" || CLAUSE_ENDS.contains(&w.0.as_str());
-    let clause_from = words[..from].iter().rposition(ends).map_or(0, |p| p + 1);
-    let clause_to = words[to..].iter().position(ends).map_or(words.len(), |p| p + to);
-    for cue in CUES {
-        let (low, high) = match cue.reach {
-            Reach::After => (clause_from, to),
-            Reach::Before => (from, clause_to),
-            Reach::Clause => (clause_from, clause_to),
-            Reach::Sentence => (0, words.len()),
-        };
-        for at in low..high {
-            if let Some(length) = is_match(cue.words, &words[at..high]) {
-                // What stands between a cue and a far behaviour is mostly another behaviour.
-                let far = cue.reach == Reach::After && from.saturating_sub(at + length) > 12;
-                if !far {
-                    return (cue.status != Asserted).then_some(cue.status);
-                }
-            }
-        }
+    if scene.is_failed_attempt() {
+        return Some(Prevented);
     }
-    instruction.then_some(Defensive)
+    if scene.is_denied_by_no() {
+        return Some(Negated);
+    }
+    match scene.by_table() {
+        Some(Asserted) => None,
+        // "Adversaries can", "attackers may": of everyone, where nothing stronger is said.
+        Some(Hypothetical) if scene.is_at_large() && !scene.applies(&cue(Hypothetical, After, "could")) => Some(Generic),
+        Some(status) => Some(status),
+        None => (scene.is_at_large() || scene.is_definition()).then_some(Generic),
+    }
 }
 
 #[cfg(test)]

@@ -246,12 +246,28 @@ pub(crate) enum KbCommand {
         #[arg(id = "release")]
         version: String,
     },
+    /// Tell for each phrase of the lexicon how often it fires in labelled reports, and how often it is right
+    #[command(hide = true)]
+    LexiconReport(LexiconReportArgs),
     /// Remove an installed release
     Remove {
         /// The release, such as 18.1
         #[arg(id = "release")]
         version: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LexiconReportArgs {
+    /// Reports labelled sentence by sentence (JSONL, see docs/accuracy.md)
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) reports: Vec<PathBuf>,
+    /// Measure the lexicon and rules of this folder instead of those in the knowledge base
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) curated: Option<PathBuf>,
+    /// Artifact rules too
+    #[arg(long)]
+    pub(crate) rules: bool,
 }
 
 /// A part of the model or of what it learns from.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::args::{KbBuildArgs, KbCommand, Part};
+use super::args::{KbBuildArgs, KbCommand, LexiconReportArgs, Part};
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::curated::Curated;
@@ -15,6 +15,7 @@ use ttpmap::index::build::{self, Prose};
 use ttpmap::kb::{History, KnowledgeBase, State, facts};
 use ttpmap::model::adapt::adapt;
 use ttpmap::model::corpus::Corpus;
+use ttpmap::model::lexicon_report::{self, Entry};
 use ttpmap::model::train;
 use ttpmap::source::store::Store;
 use ttpmap::source::{self, releases};
@@ -26,6 +27,7 @@ pub(crate) fn run(command: KbCommand, settings: &Settings) -> anyhow::Result<Out
         KbCommand::Info { verify, format } => info(settings, verify, &format),
         KbCommand::List { format } => list(settings, &format),
         KbCommand::Build(args) => build_file(&args, settings),
+        KbCommand::LexiconReport(args) => report_lexicon(&args, settings),
         KbCommand::Use { version } => {
             let store = Store::of_user()?;
             let lock = store.lock()?;
@@ -220,6 +222,27 @@ pub(crate) fn build_index(mut kb: KnowledgeBase, own: Option<&KbBuildArgs>, pros
         return Ok(index.into_inner());
     }
     Ok(build::build(&kb, &curated, &adapted, prose)?)
+}
+
+/// Tab-separated: technique, phrase or pattern, sentences it fires in, right, right but for the sub-technique, and the
+/// share of the last; worst first.
+fn report_lexicon(args: &LexiconReportArgs, settings: &Settings) -> anyhow::Result<Outcome> {
+    let mut corpus = Corpus::default();
+    for path in &args.reports {
+        corpus.add_jsonl(path, |c| &mut c.reports, 1.0)?;
+    }
+    let index = open_index(settings)?;
+    let lines = match &args.curated {
+        Some(folder) => lexicon_report::report(&lexicon_report::with_curated(&index, &Curated::read(folder)?)?, &corpus.reports),
+        None => lexicon_report::report(&index, &corpus.reports),
+    };
+    let mut out = String::from("technique\tphrase\tfires\tright\tfamily right\tprecision\n");
+    for line in lines.iter().filter(|l| args.rules || l.entry == Entry::Phrase) {
+        let precision = line.precision().map_or_else(|| "-".to_owned(), |p| format!("{p:.2}"));
+        let _ = writeln!(out, "{}\t{}\t{}\t{}\t{}\t{precision}", line.technique, line.text, line.fires, line.right, line.family_right);
+    }
+    settings.write(out.as_bytes())?;
+    Ok(Outcome::Done)
 }
 
 /// Trains a model from scratch, and tells its figures on publishers that it did not learn from.

@@ -3,6 +3,8 @@
 pub(crate) mod artifacts;
 pub(crate) mod mentions;
 pub(crate) mod phrases;
+#[cfg(test)]
+mod shipped_tests;
 
 use serde::Serialize;
 

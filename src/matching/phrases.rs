@@ -1,11 +1,11 @@
 //! Names, aliases and the lexicon's phrases, found in one pass over the words of a segment however many
 //! phrases there are.
 //!
-//! A phrase is the sequence of its stems without stop words. Each is filed under its rarest stem (its anchor),
-//! and under the second rarest too where a word may be missing. A word of the text that is the anchor of some
-//! phrases makes the finder look around it for the rest. So a phrase tolerates inflection (stems), hyphens
-//! (words joined or split), a swapped pair, a word between, one missing word where it has four or more, and
-//! misspelling (a long word one edit away from a stem of the vocabulary).
+//! A phrase is the sequence of its stems without stop words. Each is filed under its rarest stem (its anchor). A
+//! word of the text that is the anchor of some phrases makes the finder look around it for the rest. So a phrase
+//! tolerates inflection (stems), hyphens (words joined or split), a swapped pair, a word between, one missing word
+//! where it has four or more (but the anchor, without which the rest is mostly another phrase), and misspelling (a
+//! long word one edit away from a stem of the vocabulary).
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use zerocopy::byteorder::little_endian::{U16, U32};
@@ -126,14 +126,9 @@ pub(crate) fn tables(phrases: Vec<Phrase>, tokenizer: &mut Tokenizer) -> Tables 
         };
         let stem_list = put(&stems, &mut out.tokens);
         let near_list = put(&near, &mut out.tokens);
-        let mut by_rarity: Vec<&String> = stems.iter().collect();
-        by_rarity.sort_by_key(|s| (vocabulary[*s], std::cmp::Reverse(s.len()), s.as_str()));
-        by_rarity.dedup();
-        let anchors = if stems.len() >= MISSING_FROM { 2 } else { 1 };
-        for stem in by_rarity.into_iter().take(anchors) {
-            if let Some(at) = ids.get(stem.as_str()) {
-                filed[usize::from(*at)].push(id);
-            }
+        let anchor = stems.iter().min_by_key(|s| (vocabulary[*s], std::cmp::Reverse(s.len()), s.as_str()));
+        if let Some(at) = anchor.and_then(|stem| ids.get(stem.as_str())) {
+            filed[usize::from(*at)].push(id);
         }
         out.phrases.push((phrase, stem_list, near_list));
     }

@@ -14,8 +14,11 @@
 pub mod adapt;
 pub mod corpus;
 mod features;
+pub mod lexicon_report;
 mod linear;
 mod stack;
+#[cfg(test)]
+mod status_tests;
 pub mod train;
 mod train_status;
 mod trees;

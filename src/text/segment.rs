@@ -209,7 +209,7 @@ fn ends_sentence(text: &str, start: usize, stop: usize, end: usize, limit: usize
         Some(_) => {}
     }
     let Some(next) = text[end..limit].chars().find(|c| !c.is_whitespace()) else { return true };
-    if next.is_lowercase() {
+    if next.is_lowercase() || begins_option(text[end..limit].trim_start()) {
         return false;
     }
     if text.as_bytes()[stop] != b'.' {
@@ -223,6 +223,11 @@ fn ends_sentence(text: &str, start: usize, stop: usize, end: usize, limit: usize
     // A number at the very start is a list number, not a sentence.
     let number = !word.is_empty() && word.len() == before.trim_start().len() && word.bytes().all(|b| b.is_ascii_digit());
     !(single || initials || abbreviated || number)
+}
+
+/// `-Name` or `/add`: the stop before it is an argument of the same command line.
+fn begins_option(text: &str) -> bool {
+    text.strip_prefix(['-', '/']).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 fn trim(text: &str, span: Span) -> Span {
@@ -242,7 +247,7 @@ mod tests {
 
     #[test]
     fn sentences_end_where_a_reader_ends_them() {
-        let cases: [(&str, &[&str]); 8] = [
+        let cases: [(&str, &[&str]); 9] = [
             ("One came. Two went.", &["One came.", "Two went."]),
             ("It ran cmd.exe, e.g. Whoami. Then it left.", &["It ran cmd.exe, e.g. Whoami.", "Then it left."]),
             ("See Fig. 2 for v1.2.3 of evil[.]example. Next.", &["See Fig. 2 for v1.2.3 of evil[.]example.", "Next."]),
@@ -251,6 +256,7 @@ mod tests {
             ("He said \"stop.\" They did.", &["He said \"stop.\"", "They did."]),
             ("```\nwhoami /all\n```\nText.", &["```", "whoami /all", "```", "Text."]),
             ("1. First thing. 2. Second", &["1. First thing.", "2. Second"]),
+            ("They ran net user x Pass1! /add and left. /etc was next.", &["They ran net user x Pass1! /add and left. /etc was next."]),
         ];
         for (text, expected) in cases {
             assert_eq!(cut(text), expected, "{text}");

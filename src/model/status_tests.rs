@@ -1,0 +1,95 @@
+//! The status of behaviours in sentences that nothing was tuned on.
+
+use std::path::Path;
+
+use super::corpus::{StatusSentence, read_statuses};
+use super::{Model, cue_of};
+use crate::Index;
+use crate::matching::{Finders, Scratch};
+use crate::status::Status;
+use crate::text::Span;
+
+fn sentences(name: &str) -> Vec<StatusSentence> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join("status").join(name);
+    read_statuses(&path).expect("sentences with their status")
+}
+
+/// Rows are the right status, columns what was said.
+#[derive(Default)]
+struct Confusion([[usize; 6]; 6]);
+
+impl Confusion {
+    fn add(&mut self, right: Status, said: Status) {
+        self.0[right as usize][said as usize] += 1;
+    }
+
+    fn accuracy(&self) -> f64 {
+        let right: usize = (0..6).map(|i| self.0[i][i]).sum();
+        right as f64 / self.0.iter().flatten().sum::<usize>().max(1) as f64
+    }
+
+    fn print(&self, title: &str) {
+        eprintln!("{title}: accuracy {:.3}", self.accuracy());
+        eprintln!("{:<13}{}", "", Status::ALL.map(|s| format!("{:>13}", s.name())).concat());
+        for status in Status::ALL {
+            eprintln!("{:<13}{}", status.name(), self.0[status as usize].map(|n| format!("{n:>13}")).concat());
+        }
+    }
+}
+
+/// What `judge` says of every sentence: `None` where it has no place in the document.
+fn measure(all: &[StatusSentence], judge: impl Fn(&StatusSentence) -> Option<Status>) -> Confusion {
+    let mut confusion = Confusion::default();
+    for sentence in all {
+        let said = judge(sentence).unwrap_or_else(|| panic!("no segment holds the focus of `{}`", sentence.text));
+        confusion.add(sentence.status, said);
+    }
+    confusion
+}
+
+fn by_rules<D: AsRef<[u8]>>(finders: &Finders<'_, D>, sentence: &StatusSentence) -> Option<Status> {
+    let (document, shift) = sentence.document();
+    let focus = Span::new(sentence.focus.start + shift, sentence.focus.end + shift);
+    let sightings = finders.read_all(&document, &mut Scratch::default());
+    let place = document.segment_at(focus.start)?;
+    Some(cue_of(&document, &sightings, place, focus).unwrap_or(Status::Asserted))
+}
+
+fn by_model<D: AsRef<[u8]>>(model: &Model<'_>, finders: &Finders<'_, D>, sentence: &StatusSentence) -> Option<Status> {
+    let (document, shift) = sentence.document();
+    let focus = Span::new(sentence.focus.start + shift, sentence.focus.end + shift);
+    let sightings = finders.read_all(&document, &mut Scratch::default());
+    let judgement = model.judge(finders, &document, &sightings, false, false);
+    let place = document.segment_at(focus.start)?;
+    Some(model.status(&judgement, &document, &sightings, place, focus).0)
+}
+
+#[test]
+fn cues_alone_decide_most() {
+    let index = Index::embedded();
+    let finders = Finders::new(&index);
+    for (name, least) in [("tune.tsv", 0.85), ("heldout.tsv", 0.75)] {
+        let confusion = measure(&sentences(name), |s| by_rules(&finders, s));
+        #[cfg(all())]
+        for s in sentences(name).iter().filter(|_| name == "tune.tsv") { let x = by_rules(&finders, s).unwrap(); if x != s.status { eprintln!("ERR {} said {x}: [{}] {} [[{}]]", s.status, s.heading, s.text, s.focus.of(&s.text)); } }
+        confusion.print(&format!("cues on {name}"));
+        assert!(confusion.accuracy() >= least, "{name}: {:.3}", confusion.accuracy());
+    }
+}
+
+/// TTPMAP_TEST_KB names a knowledge base to measure instead of the built-in one.
+#[test]
+fn nine_in_ten_sentences_kept_apart_get_the_right_status() {
+    let index = match std::env::var_os("TTPMAP_TEST_KB") {
+        Some(path) => Index::open(Path::new(&path)).expect("the knowledge base that TTPMAP_TEST_KB names"),
+        None => Index::embedded(),
+    };
+    let Some(model) = Model::of_index(&index) else {
+        eprintln!("skipped: the built-in knowledge base has no model yet");
+        return;
+    };
+    let finders = Finders::new(&index);
+    let confusion = measure(&sentences("heldout.tsv"), |s| by_model(&model, &finders, s));
+    confusion.print("model on heldout.tsv");
+    assert!(confusion.accuracy() >= 0.90, "{:.3}", confusion.accuracy());
+}
