@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The project's root.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A file of the folder of shared inputs, where there is one: `$TTPMAP_SHARED`, else `../shared` beside the
 /// project. Says on standard error what is skipped otherwise.
-pub fn shared(name: &str) -> Option<PathBuf> {
+pub(crate) fn shared(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("TTPMAP_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let path = folder.join(name);
     if path.exists() {
@@ -22,7 +22,7 @@ pub fn shared(name: &str) -> Option<PathBuf> {
 }
 
 /// The bundles of the shared folder, compressed; empty where there are none.
-pub fn bundles() -> Vec<PathBuf> {
+pub(crate) fn bundles() -> Vec<PathBuf> {
     let Some(folder) = shared("attack") else { return Vec::new() };
     let mut all: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("the folder can be read")
@@ -34,7 +34,7 @@ pub fn bundles() -> Vec<PathBuf> {
 }
 
 /// Decompresses a file with the `xz` program; None, with a word, where it isn't installed.
-pub fn unxz(path: &Path) -> Option<Vec<u8>> {
+pub(crate) fn unxz(path: &Path) -> Option<Vec<u8>> {
     let output = Command::new("xz").arg("-dc").arg(path).stderr(Stdio::inherit()).output();
     match output {
         Ok(output) => {
@@ -49,17 +49,17 @@ pub fn unxz(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// The hand-made bundle in STIX 2.0, as text.
-pub fn mini_bundle() -> String {
+pub(crate) fn mini_bundle() -> String {
     std::fs::read_to_string(root().join("tests/data/mini-bundle.json")).expect("it is part of the project")
 }
 
 /// A temporary folder that is a process's whole world: working folder, HOME, configuration and data.
-pub struct TestEnv {
+pub(crate) struct TestEnv {
     folder: tempfile::TempDir,
 }
 
 impl TestEnv {
-    pub fn new() -> TestEnv {
+    pub(crate) fn new() -> TestEnv {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         for name in ["home", "config", "data", "work"] {
             std::fs::create_dir(folder.path().join(name)).expect("a folder in it can be made");
@@ -68,22 +68,22 @@ impl TestEnv {
     }
 
     /// The working folder.
-    pub fn work(&self) -> PathBuf {
+    pub(crate) fn work(&self) -> PathBuf {
         self.folder.path().join("work")
     }
 
     /// Where configuration files are looked for (`ttpmap/config.toml` below it).
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("config")
     }
 
     /// Where knowledge bases are installed.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
     /// The program under test, with an environment that holds nothing but this folder.
-    pub fn ttpmap(&self) -> Command {
+    pub(crate) fn ttpmap(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ttpmap"));
         command
             .current_dir(self.work())
@@ -99,10 +99,10 @@ impl TestEnv {
 }
 
 /// Numbers that are the same on every run and machine (splitmix64).
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
