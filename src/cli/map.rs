@@ -195,6 +195,8 @@ fn source_of(name: &str) -> Source {
 /// The inputs, one after the other.
 struct Inputs {
     rest: std::vec::IntoIter<(String, InputKind)>,
+    /// The only input, read already: see [`Inputs::text_out`].
+    copied: Option<Work>,
     records: Option<Records>,
     many: bool,
     text_field: String,
@@ -235,7 +237,8 @@ impl Inputs {
         }
         let jsonl = all.iter().any(|(name, kind)| kind_of(name, *kind) == InputKind::Jsonl);
         let many = many || jsonl || all.len() > 1;
-        Ok(Inputs { rest: all.into_iter(), records: None, many, text_field: args.text_field.clone(), id_field: args.id_field.clone() })
+        let (text_field, id_field) = (args.text_field.clone(), args.id_field.clone());
+        Ok(Inputs { rest: all.into_iter(), copied: None, records: None, many, text_field, id_field })
     }
 
     fn is_many(&self) -> bool {
@@ -252,8 +255,7 @@ impl Inputs {
         let bytes = if name == "-" { ingest::read_bounded(io::stdin().lock()) } else { ingest::read_file(Path::new(name)) };
         let text = bytes.and_then(ingest::decode).with_context(|| name.clone())?;
         std::fs::write(path, &text).with_context(|| format!("writing {}", path.display()))?;
-        // What follows reads the copy, so that offsets point into it whatever the input was.
-        self.rest = vec![(path.display().to_string(), InputKind::Text)].into_iter();
+        self.copied = Some(Work::Text { source: source_of(name), text: Ok(text) });
         Ok(())
     }
 
@@ -272,6 +274,9 @@ impl Inputs {
     }
 
     fn next(&mut self) -> anyhow::Result<Option<Work>> {
+        if let Some(work) = self.copied.take() {
+            return Ok(Some(work));
+        }
         loop {
             if let Some(records) = &mut self.records {
                 if let Some(work) = records.next(&self.text_field, &self.id_field)? {
