@@ -212,7 +212,8 @@ fn every_behaviour_is_as_written() {
 #[test]
 fn a_wrong_expectation_is_noticed() {
     let behaviour = |expected: &str| -> Behaviour {
-        toml::from_str(&format!("why = \"\"\n[[run]]\nargs = [\"lookup\", \"T1059\", \"--format\", \"json\"]\nstatus = 0\n{expected}")).unwrap()
+        toml::from_str(&format!("why = \"\"\n[[run]]\nargs = [\"lookup\", \"T1059\", \"--format\", \"json\"]\nstatus = 0\n{expected}"))
+            .unwrap()
     };
     assert_eq!(behave(&behaviour("stdout.json = { \"/0/id\" = \"T1059\" }")), Ok(true));
     for wrong in [
@@ -237,13 +238,8 @@ fn a_reader_who_has_enough_ends_it_quietly() {
     let record = format!("{{\"id\": 1, \"text\": \"{}\"}}\n", "They dumped LSASS memory with Mimikatz. ".repeat(20));
     std::fs::write(env.work().join("many.jsonl"), record.repeat(3000)).unwrap();
     for format in ["jsonl", "json", "table"] {
-        let mut child = env
-            .ttpmap()
-            .args(["map", "many.jsonl", "--format", format])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            env.ttpmap().args(["map", "many.jsonl", "--format", format]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut first = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut first).unwrap();
@@ -257,8 +253,7 @@ fn a_reader_who_has_enough_ends_it_quietly() {
 #[test]
 fn an_endless_line_is_refused_within_a_bound() {
     let env = TestEnv::new();
-    let mut child =
-        env.ttpmap().args(["map", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = env.ttpmap().args(["map", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
         let block = [b'a'; 1 << 16];
@@ -326,9 +321,11 @@ fn documents_quote_what_is_printed() {
         let markdown = std::fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         for (command, shown) in quoted(&markdown).into_iter().filter(|(_, shown)| !shown.trim().is_empty()) {
             assert!(!command.contains(['|', '>', '\'']), "{name}: `{command}` needs a shell");
-            let words: Vec<String> = command.split('"').enumerate().flat_map(|(i, part)| {
-                if i % 2 == 1 { vec![part.to_owned()] } else { part.split_whitespace().map(str::to_owned).collect() }
-            }).collect();
+            let words: Vec<String> = command
+                .split('"')
+                .enumerate()
+                .flat_map(|(i, part)| if i % 2 == 1 { vec![part.to_owned()] } else { part.split_whitespace().map(str::to_owned).collect() })
+                .collect();
             let output = env.ttpmap().args(&words).current_dir(root()).env("TTPMAP_FORMAT", "table").output().unwrap();
             let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
             let mut lines = printed.lines().map(loosely);
@@ -346,10 +343,11 @@ fn documents_quote_what_is_printed() {
 fn the_readme_names_options_that_exist() {
     let env = TestEnv::new();
     let help = |command: &str| String::from_utf8(env.ttpmap().args([command, "--help"]).output().unwrap().stdout).unwrap();
-    let all: String = ["map", "lookup", "update", "kb"].map(help).concat() + &{
-        let build = env.ttpmap().args(["kb", "build", "--help"]).output().unwrap();
-        String::from_utf8(build.stdout).unwrap()
-    };
+    let all: String = ["map", "lookup", "update", "kb"].map(help).concat()
+        + &{
+            let build = env.ttpmap().args(["kb", "build", "--help"]).output().unwrap();
+            String::from_utf8(build.stdout).unwrap()
+        };
     for name in ["README.md", "docs/lookup.md", "docs/json.md"] {
         let markdown = std::fs::read_to_string(root().join(name)).unwrap();
         for word in markdown.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|w| w.starts_with("--") && w.len() > 3) {
