@@ -13,15 +13,14 @@ from mitreattack.navlayers import Layer
 
 
 def differences(mine, theirs, path=""):
-    """Every place where what came back is not what went in."""
+    """Every place where what came back is not what went in. An empty list that is left out is the same."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
         for key in sorted(set(mine) | set(theirs)):
-            if key not in theirs:
+            if key not in theirs and mine[key] != []:
                 yield f"{path}/{key}: dropped"
-            elif key in mine:
+            elif key in mine and key in theirs:
                 yield from differences(mine[key], theirs[key], f"{path}/{key}")
-            elif theirs[key] not in ([], False, None, ""):
-                # A default that the library writes out is no difference, anything else is.
+            elif key not in mine:
                 yield f"{path}/{key}: added {theirs[key]!r}"
     elif isinstance(mine, list) and isinstance(theirs, list):
         if len(mine) != len(theirs):
