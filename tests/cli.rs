@@ -204,7 +204,7 @@ fn every_behaviour_is_as_written() {
             Err(problem) => wrong.push(format!("{name} ({}): {problem}", behaviour.why)),
         }
     }
-    println!("{} behaviours, {skipped} skipped", files.len());
+    eprintln!("{} behaviours, {skipped} skipped", files.len());
     assert!(files.len() >= 40);
     assert!(wrong.is_empty(), "{} of {} behaviours are wrong:\n\n{}", wrong.len(), files.len(), wrong.join("\n\n"));
 }

@@ -3,13 +3,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use support::{Numbers, TestEnv, bundles, mini_bundle, unxz};
+use support::{Numbers, TestEnv, bundles, mini_bundle, root, shared, unxz};
 use ttpmap::curated::Curated;
-use ttpmap::index::Error;
 use ttpmap::index::build::{Prose, build};
+use ttpmap::index::{Error, ObjectRef};
 use ttpmap::kb::{Provenance, State};
 use ttpmap::lookup::lookup;
 use ttpmap::{Document, Index, KnowledgeBase, Mapper, stix};
@@ -25,12 +25,12 @@ fn bytes_of(kb: &KnowledgeBase, prose: Prose) -> Vec<u8> {
 /// Reads everything back out of an index.
 fn read_back<D: AsRef<[u8]>>(index: &Index<D>) -> KnowledgeBase {
     let strings = |list: &mut dyn Iterator<Item = &str>| list.map(str::to_owned).collect::<Vec<_>>();
-    let object = |o: ttpmap::index::ObjectRef<'_, D>| {
+    let object = |o: ObjectRef<'_, D>| {
         let mut out = ttpmap::kb::Object::new(o.id(), o.name());
         out.aliases = strings(&mut o.aliases());
         out.former_names = strings(&mut o.former_names());
         out.short_name = o.short_name().to_owned();
-        out.tactics = o.tactics().map(|t| t.id()).collect();
+        out.tactics = o.tactics().map(ObjectRef::id).collect();
         out.platforms = strings(&mut o.platforms());
         out.description = o.description().to_owned();
         out.state = o.state();
@@ -46,7 +46,7 @@ fn read_back<D: AsRef<[u8]>>(index: &Index<D>) -> KnowledgeBase {
     };
     KnowledgeBase {
         provenance: index.provenance().expect("it was written"),
-        tactics: index.tactics().map(|t| t.id()).collect(),
+        tactics: index.tactics().map(ObjectRef::id).collect(),
         objects: index.objects().map(|o| (o.id(), object(o))).collect(),
         relations: index.relations().map(relation).collect(),
     }
@@ -77,8 +77,8 @@ fn assert_holds(kb: &KnowledgeBase, bytes: &[u8]) {
         let found = index.get(object.id).expect("every ID is found");
         assert_eq!(found.outgoing().count(), outgoing.get(&object.id).copied().unwrap_or(0), "{}", object.id);
         assert_eq!(found.incoming().count(), incoming.get(&object.id).copied().unwrap_or(0), "{}", object.id);
-        assert_eq!(index.current(object.id).map(|o| o.id()), kb.current(object.id).map(|o| o.id), "{}", object.id);
-        assert!(found.subtechniques().all(|s| s.parent().map(|p| p.id()) == Some(object.id)));
+        assert_eq!(index.current(object.id).map(ObjectRef::id), kb.current(object.id).map(|o| o.id), "{}", object.id);
+        assert!(found.subtechniques().all(|s| s.parent().map(ObjectRef::id) == Some(object.id)));
     }
 }
 
@@ -89,6 +89,54 @@ fn the_embedded_knowledge_base_is_whole() {
     assert!(!index.has_prose(), "ATT&CK's sentences stay with ATT&CK");
     assert!(index.objects().all(|o| o.description().is_empty()));
     assert!(index.objects().len() > 3000 && index.relations().count() > 20_000);
+}
+
+/// What data/lexicon and data/rules say is in the built-in knowledge base.
+#[test]
+fn the_embedded_knowledge_base_holds_the_lexicon_and_the_rules() {
+    let index = Index::embedded();
+    let written = Curated::read(&root().join("data")).unwrap();
+    let built = Curated::of_index(&index);
+    let cure = "data/enterprise.ttpkb is stale: run `make data`";
+    let rules = |c: &Curated| {
+        let current = |t: &str| t.parse().ok().and_then(|id| index.current(id)).map(ObjectRef::id);
+        c.rules.iter().filter_map(|r| Some((current(&r.technique)?, r.pattern.clone(), r.reason.clone()))).collect::<BTreeSet<_>>()
+    };
+    let (written_rules, built_rules) = (rules(&written), rules(&built));
+    let differ: Vec<_> = written_rules.symmetric_difference(&built_rules).take(5).collect();
+    assert!(differ.is_empty(), "{cure}: {differ:?}");
+    for (id, entry) in &written.lexicon {
+        let Some(object) = index.current(*id) else { continue };
+        assert!(object.id() != *id || object.gloss() == entry.gloss, "{cure}: gloss of {id}");
+        let there = built.lexicon.get(&object.id()).map(|e| &*e.phrases).unwrap_or_default();
+        for phrase in &entry.phrases {
+            assert!(there.iter().any(|p| p.text == phrase.text), "{cure}: {id} `{}`", phrase.text);
+        }
+    }
+}
+
+/// Where the bundle is there, the built-in knowledge base comes out of `make data` byte for byte.
+#[test]
+fn the_embedded_knowledge_base_is_not_stale() {
+    let (Some(bundle), Some(facts)) = (shared("attack/enterprise-attack-18.1.json.xz"), shared("attack/enterprise-attack-19.2-facts.json"))
+    else {
+        return;
+    };
+    let Some(json) = unxz(&bundle) else { return };
+    let env = TestEnv::new();
+    std::fs::write(env.work().join("enterprise-attack-18.1.json"), json).unwrap();
+    let date = Index::embedded().provenance().unwrap().date;
+    let output = env
+        .ttpmap()
+        .args(["kb", "build", "enterprise-attack-18.1.json", "--facts-only", "--date", &date, "-o", "new.ttpkb", "--facts"])
+        .arg(facts.canonicalize().unwrap())
+        .arg("--curated")
+        .arg(root().join("data"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (new, old) = (std::fs::read(env.work().join("new.ttpkb")).unwrap(), std::fs::read(root().join("data/enterprise.ttpkb")).unwrap());
+    assert!(new == old, "data/enterprise.ttpkb is stale: run `make data DATE={date}`");
 }
 
 #[test]
@@ -113,7 +161,7 @@ fn every_real_bundle_is_what_is_answered() {
         }
         assert_holds(&kb, &bytes);
         assert_eq!(bytes, bytes_of(&kb, Prose::Keep), "{}: same input, other bytes", path.display());
-        println!("{}: {} bytes", path.display(), bytes.len());
+        eprintln!("{}: {} bytes", path.display(), bytes.len());
     }
 }
 
@@ -167,7 +215,7 @@ fn foreign_files_and_other_versions_say_the_cure() {
         bytes[at] ^= 0x40;
         bytes
     };
-    let open = |bytes: &[u8]| Index::new(bytes).map(|i| i.verify()).unwrap_or_else(Err).unwrap_err().to_string();
+    let open = |bytes: &[u8]| Index::new(bytes).and_then(|i| i.verify()).unwrap_err().to_string();
     for (bytes, words) in [
         (
             b"PK\x03\x04 some archive that is long enough to be a header, or so it seems".to_vec(),
@@ -209,8 +257,7 @@ fn ask<D: AsRef<[u8]> + Sync>(index: &Index<D>) {
 }
 
 fn read_back_or_nothing<D: AsRef<[u8]>>(index: &Index<D>) -> usize {
-    let ends =
-        |o: ttpmap::index::ObjectRef<'_, D>| o.outgoing().count() + o.incoming().count() + o.aliases().count() + o.platforms().count();
+    let ends = |o: ObjectRef<'_, D>| o.outgoing().count() + o.incoming().count() + o.aliases().count() + o.platforms().count();
     if index.provenance().is_some() { read_back(index).objects.len() } else { index.objects().map(ends).sum() }
 }
 

@@ -77,7 +77,7 @@ fn share_at_rank_one(edits: usize, seed: u64) -> (f64, usize) {
         }
     }
     let share = 1.0 - missed.len() as f64 / names.len() as f64;
-    println!("{edits} edits, seed {seed}: {:.2} % of {} names at rank 1; missed: {missed:#?}", share * 100.0, names.len());
+    eprintln!("{edits} edits, seed {seed}: {:.2} % of {} names at rank 1; missed: {missed:#?}", share * 100.0, names.len());
     (share, names.len())
 }
 

@@ -128,7 +128,7 @@ fn layers_keep_the_rules() {
 fn a_technique_of_several_tactics_has_an_entry_for_each_unless_the_text_fixes_one() {
     let index = Index::embedded();
     let technique = index.get("T1053.005".parse().unwrap()).unwrap();
-    let all: Vec<&str> = technique.tactics().map(|t| t.short_name()).collect();
+    let all: Vec<&str> = technique.tactics().map(ttpmap::index::ObjectRef::short_name).collect();
     assert!(all.len() > 1, "{all:?}");
     let free = scored(&layer_of("The actor used T1053.005.", &[]));
     let mut expected: Vec<String> = all.iter().map(|t| (*t).to_owned()).collect();

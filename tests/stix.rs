@@ -236,7 +236,7 @@ fn every_real_bundle_is_read_without_damage() {
         assert!(lost <= 1, "{name}: {lost} revoked techniques without a successor");
         let live = |id: AttackId| kb.objects.get(&id).is_some_and(|o| o.state != State::Revoked);
         assert!(kb.relations.len() > 500 && kb.relations.iter().all(|r| live(r.source) && live(r.target)), "{name}");
-        println!("{name}: {} objects, {} relations", kb.objects.len(), kb.relations.len());
+        eprintln!("{name}: {} objects, {} relations", kb.objects.len(), kb.relations.len());
     }
 }
 

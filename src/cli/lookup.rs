@@ -249,7 +249,7 @@ fn card<D: AsRef<[u8]>>(out: &mut String, index: &Index<D>, answer: &Answer<'_, 
 fn object_json<D: AsRef<[u8]>>(query: &str, answer: &Answer<'_, D>) -> Map<String, Value> {
     let object = answer.object;
     let ids = |list: Vec<ObjectRef<'_, D>>| {
-        let mut list: Vec<_> = list.into_iter().filter(|o| o.state() == State::Active).map(|o| o.id()).collect();
+        let mut list: Vec<_> = list.into_iter().filter(|o| o.state() == State::Active).map(ObjectRef::id).collect();
         list.sort_unstable();
         list.dedup();
         list.into_iter().map(|id| id.to_string()).collect::<Vec<_>>()
@@ -275,7 +275,7 @@ fn object_json<D: AsRef<[u8]>>(query: &str, answer: &Answer<'_, D>) -> Map<Strin
     put("platforms", json!(object.platforms().collect::<Vec<_>>()));
     match object.id().kind() {
         Kind::Technique => {
-            put("tactics", json!(object.tactics().map(|t| t.short_name()).collect::<Vec<_>>()));
+            put("tactics", json!(object.tactics().map(ObjectRef::short_name).collect::<Vec<_>>()));
             put("parent", json!(object.parent().map(|p| p.id().to_string())));
             put("subtechniques", json!(ids(object.subtechniques().collect())));
             let by = |kind: RelationKind, source: Kind| {

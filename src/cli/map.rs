@@ -12,6 +12,7 @@ use super::args::{InputKind, MapArgs};
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::export::{Format, Source, json, navigator, table};
+use ttpmap::index::ObjectRef;
 use ttpmap::rank::{Options, Workspace};
 use ttpmap::status::Status;
 use ttpmap::text::{MAX_TEXT_BYTES, ingest};
@@ -126,14 +127,14 @@ fn format(args: &MapArgs, settings: &Settings) -> anyhow::Result<Format> {
 fn tactic<D: AsRef<[u8]>>(index: &Index<D>, text: &str) -> anyhow::Result<AttackId> {
     let by_name = || index.tactics().find(|t| t.short_name().eq_ignore_ascii_case(text) || t.name().eq_ignore_ascii_case(text));
     let by_id = text.parse().ok().and_then(|id| index.current(id)).filter(|o| o.id().kind() == Kind::Tactic);
-    by_id.or_else(by_name).map(|t| t.id()).with_context(|| {
-        let known: Vec<&str> = index.tactics().map(|t| t.short_name()).collect();
+    by_id.or_else(by_name).map(ObjectRef::id).with_context(|| {
+        let known: Vec<&str> = index.tactics().map(ObjectRef::short_name).collect();
         format!("`{text}` is no tactic of ATT&CK {}: {}", index.version(), known.join(", "))
     })
 }
 
 fn platforms<D: AsRef<[u8]>>(index: &Index<D>, wanted: &[String]) -> anyhow::Result<Vec<String>> {
-    let known: std::collections::BTreeSet<&str> = index.of_kind(Kind::Technique).flat_map(|t| t.platforms()).collect();
+    let known: std::collections::BTreeSet<&str> = index.of_kind(Kind::Technique).flat_map(ObjectRef::platforms).collect();
     for platform in wanted {
         if !known.iter().any(|k| k.eq_ignore_ascii_case(platform)) {
             bail!("`{platform}` is no platform: {}", known.into_iter().collect::<Vec<_>>().join(", "));
