@@ -344,7 +344,8 @@ fn documents_quote_what_is_printed() {
         for quote in quotes(&markdown.clone()).into_iter().rev() {
             let mut command = env.ttpmap();
             command.args(&quote.args).current_dir(root()).env("TTPMAP_FORMAT", "table");
-            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            // No end of it is a terminal, whose width would count.
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
             child.stdin.take().unwrap().write_all(quote.stdin.as_bytes()).unwrap();
             let printed = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
             let shown = markdown[quote.output.clone()].to_owned();
