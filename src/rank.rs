@@ -7,8 +7,8 @@ use crate::kb::id::{AttackId, Kind};
 use crate::kb::{RelationKind, State};
 use crate::matching::phrases::Origin;
 use crate::matching::{Finder, Finders, Scratch, Sighting};
-use crate::model::{Candidate, Model};
-use crate::status::{self, Status};
+use crate::model::{self, Candidate, Judgement, Model, Profile};
+use crate::status::Status;
 use crate::text::{Document, Span};
 
 /// Threshold used where the knowledge base has no model that brings its own.
@@ -112,6 +112,8 @@ pub struct Options {
     /// Evidence below is left out; the knowledge base's own threshold where none is given. At 0 every candidate
     /// of a segment is listed, ten or more where the model has them.
     pub min_confidence: Option<f32>,
+    /// Which of the knowledge base's thresholds, where none is given.
+    pub profile: Profile,
     /// Only techniques with evidence of these; all where empty.
     pub statuses: Vec<Status>,
     /// Only techniques of these tactics (short name or ID); all where empty.
@@ -137,6 +139,13 @@ pub struct Mapper<'a, D> {
 #[derive(Default)]
 pub struct Workspace(Scratch);
 
+/// A document as the finders and the model saw it.
+struct Scene<'s> {
+    document: &'s Document,
+    sightings: &'s [Sighting],
+    judgement: Option<&'s Judgement>,
+}
+
 /// Evidence on its way to an object.
 struct Piece {
     object: u16,
@@ -151,8 +160,8 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     }
 
     /// The threshold that is used where none is given.
-    pub fn default_min_confidence(&self) -> f32 {
-        self.model.as_ref().map_or(DEFAULT_MIN_CONFIDENCE, Model::threshold)
+    pub fn default_min_confidence(&self, profile: Profile) -> f32 {
+        self.model.as_ref().map_or(DEFAULT_MIN_CONFIDENCE, |model| model.threshold(profile))
     }
 
     /// Maps one document.
@@ -163,16 +172,18 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     /// Maps one document with a workspace that was used before: faster for many small ones, with the same result.
     pub fn map_with(&self, workspace: &mut Workspace, document: &Document, options: &Options) -> Mapping {
         let sightings = self.finders.read_all(document, &mut workspace.0);
-        let min = options.min_confidence.unwrap_or_else(|| self.default_min_confidence());
+        let min = options.min_confidence.unwrap_or_else(|| self.default_min_confidence(options.profile));
         let section_tactics = self.section_tactics(document, &sightings);
         let mut pieces = Vec::new();
-        let judged = match &self.model {
-            Some(model) => model.judge(self.index, document, &sightings, &mut workspace.0, min <= 0.0, options.explain),
+        let mut judgement = self.model.as_ref().map(|model| model.judge(&self.finders, document, &sightings, min <= 0.0, options.explain));
+        let candidates = match &mut judgement {
+            Some(judgement) => std::mem::take(&mut judgement.candidates),
             None => sightings.iter().map(|s| self.without_model(s)).collect(),
         };
-        for (i, (sighting, candidates)) in sightings.iter().zip(judged).enumerate() {
-            self.techniques(document, &sightings, i, candidates, &section_tactics, min, &mut pieces);
-            self.named(document, &sightings, sighting, &mut pieces);
+        let scene = Scene { document, sightings: &sightings, judgement: judgement.as_ref() };
+        for (i, candidates) in candidates.into_iter().enumerate() {
+            self.techniques(&scene, i, candidates, &section_tactics[i], min, &mut pieces);
+            self.named(&scene, i, &mut pieces);
         }
         self.join(pieces, options)
     }
@@ -210,49 +221,50 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
             .collect()
     }
 
-    fn status(&self, document: &Document, sightings: &[Sighting], sighting: &Sighting, span: Span) -> Status {
-        let segment = sighting.segment.span;
-        let heading = sighting.segment.heading.and_then(|h| sightings.get(h as usize)).map(|s| s.segment.span.of(document.text()));
-        let text = segment.of(document.text());
-        let (start, end) = (span.start.max(segment.start) - segment.start, span.end.min(segment.end) - segment.start);
-        match &self.model {
-            Some(model) => model.status(document, sighting, start, end, heading.unwrap_or_default()),
-            None => status::by_cues(text, start, end, heading.unwrap_or_default()).unwrap_or(Status::Asserted),
+    /// The status of what a segment says at a span, and how likely it is asserted.
+    fn status(&self, scene: &Scene<'_>, place: usize, span: Span) -> (Status, f32) {
+        match (&self.model, scene.judgement) {
+            (Some(model), Some(judgement)) => model.status(judgement, scene.document, scene.sightings, place, span),
+            _ => (model::cue_of(scene.document, scene.sightings, place, span).unwrap_or(Status::Asserted), 1.0),
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn techniques(
         &self,
-        document: &Document,
-        sightings: &[Sighting],
+        scene: &Scene<'_>,
         place: usize,
         candidates: Vec<Candidate>,
-        section_tactics: &[BTreeSet<AttackId>],
+        tactics: &BTreeSet<AttackId>,
         min: f32,
         pieces: &mut Vec<Piece>,
     ) {
-        let sighting = &sightings[place];
+        let sighting = &scene.sightings[place];
         let piece = |candidate: Candidate, by: Option<AttackId>| {
             let object = self.index.at(candidate.object)?;
             let belongs = |t: &AttackId| object.tactics().any(|o| o.id() == *t);
+            let (status, asserted) = self.status(scene, place, candidate.focus);
+            let confidence = match (status, candidate.by) {
+                (Status::Asserted, Finder::Phrase | Finder::Artifact | Finder::Model) => model::confidence(candidate.confidence, asserted),
+                _ => candidate.confidence,
+            };
+            if confidence < min {
+                return None;
+            }
             let evidence = Evidence {
                 span: candidate.span,
-                line: document.line(candidate.span.start),
-                status: self.status(document, sightings, sighting, candidate.focus),
-                confidence: candidate.confidence,
+                line: scene.document.line(candidate.span.start),
+                status,
+                confidence,
                 by: candidate.by,
                 why: candidate.why,
                 segment: sighting.segment.span,
-                tactic: section_tactics[place].iter().copied().find(belongs),
+                tactic: tactics.iter().copied().find(belongs),
                 second: candidate.second,
             };
             Some(Piece { object: candidate.object, evidence, redirected_from: by })
         };
         for candidate in candidates {
-            if candidate.confidence >= min {
-                pieces.extend(piece(candidate, None));
-            }
+            pieces.extend(piece(candidate, None));
         }
         for (id, span) in &sighting.ids {
             if id.kind() == Kind::Technique
@@ -265,9 +277,10 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     }
 
     /// Tactics, groups, software and campaigns that a segment names.
-    fn named(&self, document: &Document, sightings: &[Sighting], sighting: &Sighting, pieces: &mut Vec<Piece>) {
+    fn named(&self, scene: &Scene<'_>, place: usize, pieces: &mut Vec<Piece>) {
+        let (document, sighting) = (scene.document, &scene.sightings[place]);
         let mut put = |object: u16, span: Span, by: Finder, confidence: f32, why: String, redirected_from| {
-            let status = self.status(document, sightings, sighting, span);
+            let (status, _) = self.status(scene, place, span);
             let evidence = Evidence {
                 span,
                 line: document.line(span.start),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Reads incident narratives and says which MITRE ATT&CK techniques they describe
@@ -31,10 +32,10 @@ pub(crate) struct Shared {
     #[arg(long, global = true, env = "TTPMAP_KB", value_name = "FILE")]
     pub(crate) kb: Option<PathBuf>,
     /// Never use the network
-    #[arg(long, global = true, env = "TTPMAP_OFFLINE")]
+    #[arg(long, global = true, env = "TTPMAP_OFFLINE", value_parser = FalseyValueParser::new())]
     pub(crate) offline: bool,
     /// Say nothing on standard error but errors
-    #[arg(long, short, global = true, env = "TTPMAP_QUIET")]
+    #[arg(long, short, global = true, env = "TTPMAP_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
     /// Colour the output
     #[arg(long, global = true, env = "TTPMAP_COLOR", value_name = "WHEN", default_value = "auto", hide_default_value = true)]
@@ -103,6 +104,9 @@ pub(crate) struct MapArgs {
     /// Leave out what is less sure than this (0 to 1); 0 lists every candidate of every sentence
     #[arg(long, env = "TTPMAP_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
     pub(crate) min_confidence: Option<f32>,
+    /// Which threshold, where --min-confidence gives none
+    #[arg(long, env = "TTPMAP_PROFILE", value_name = "PROFILE", default_value = "balanced")]
+    pub(crate) profile: ProfileName,
     /// Only techniques of these statuses, comma-separated: asserted, prevented, negated, hypothetical, defensive, generic
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) status: Vec<String>,
@@ -144,6 +148,16 @@ pub(crate) enum InputKind {
     Jsonl,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileName {
+    /// Few false alarms
+    Precise,
+    /// The best balance of both
+    Balanced,
+    /// Few misses
+    Thorough,
+}
+
 fn probability(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
@@ -172,6 +186,10 @@ pub(crate) struct LookupArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ttpmap update
+  ttpmap update --domain ics --attack-version 18.1
+  ttpmap update --from enterprise-attack-18.1.json")]
 pub(crate) struct UpdateArgs {
     /// This ATT&CK release instead of the newest, such as 18.1
     #[arg(long, value_name = "X.Y")]
@@ -189,10 +207,10 @@ pub(crate) struct UpdateArgs {
     #[arg(long)]
     pub(crate) accept_digest: bool,
     /// Seconds without a byte before an attempt is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) timeout: u64,
     /// Attempts after the first that failed for a reason that may pass
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=100))]
     pub(crate) retries: u32,
     /// The index of releases to read
     #[arg(
@@ -226,13 +244,34 @@ pub(crate) enum KbCommand {
     /// Use an installed release, or `embedded` for the built-in one
     Use {
         /// The release, such as 18.1, or `embedded`
+        #[arg(id = "release")]
         version: String,
     },
     /// Remove an installed release
     Remove {
         /// The release, such as 18.1
+        #[arg(id = "release")]
         version: String,
     },
+}
+
+/// A part of the model or of what it learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// ATT&CK's procedures and descriptions
+    Procedures,
+    /// ttpmap's training sentences
+    Sentences,
+    /// ttpmap's narratives
+    Narratives,
+    /// The labelled texts of --train-texts
+    Texts,
+    /// Phrases and artifact rules in the second stage
+    Phrases,
+    /// The second ranker
+    Side,
+    /// The boosted trees
+    Trees,
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +291,21 @@ pub(crate) struct KbBuildArgs {
     /// Leave descriptions and procedure texts out
     #[arg(long)]
     pub(crate) facts_only: bool,
+    /// Train the model anew, on this folder's training text, instead of taking over the built-in one
+    #[arg(long, value_name = "FOLDER", hide_short_help = true)]
+    pub(crate) train: Option<PathBuf>,
+    /// With --train: reports labelled sentence by sentence (JSONL, see docs/accuracy.md)
+    #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
+    pub(crate) train_reports: Vec<PathBuf>,
+    /// With --train: reports labelled under another convention
+    #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
+    pub(crate) train_others: Vec<PathBuf>,
+    /// With --train: labelled texts, which count half
+    #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
+    pub(crate) train_texts: Vec<PathBuf>,
+    /// With --train: leave a part out, to see what it is worth
+    #[arg(long, value_name = "PART", requires = "train", value_delimiter = ',', hide_short_help = true)]
+    pub(crate) without: Vec<Part>,
     /// The date to record, YYYY-MM-DD
     #[arg(long, value_name = "DATE", default_value = "")]
     pub(crate) date: String,

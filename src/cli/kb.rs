@@ -7,14 +7,16 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::args::{KbBuildArgs, KbCommand};
+use super::args::{KbBuildArgs, KbCommand, Part};
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::curated::Curated;
 use ttpmap::index::build::{self, Prose};
 use ttpmap::kb::{History, KnowledgeBase, State, facts};
-use ttpmap::source::releases;
+use ttpmap::model::corpus::Corpus;
+use ttpmap::model::train;
 use ttpmap::source::store::Store;
+use ttpmap::source::{self, releases};
 use ttpmap::{Domain, Index, Kind, model, stix};
 
 pub(crate) fn run(command: KbCommand, settings: &Settings) -> anyhow::Result<Outcome> {
@@ -174,7 +176,7 @@ pub(crate) fn read_bundle(bytes: &[u8], name: &str, version: Option<&str>, setti
 fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome> {
     let name = args.bundle.display().to_string();
     let bytes = read_bytes(&args.bundle)?;
-    let digest = ttpmap::source::digest(&bytes);
+    let digest = source::digest(&bytes);
     let known = releases::version_of(&digest).map(|(_, version)| version.to_owned());
     let version = args.attack_version.clone().or(known).or_else(|| version_in_name(&args.bundle));
     let mut kb = read_bundle(&bytes, &name, version.as_deref(), settings)?;
@@ -184,7 +186,15 @@ fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome
         facts::overlay(&mut kb, &bytes).with_context(|| path.display().to_string())?;
     }
     kb.provenance.date.clone_from(&args.date);
-    let (curated, dropped) = match &args.curated {
+    let prose = if args.facts_only { Prose::Drop } else { Prose::Keep };
+    settings.write(&build_index(kb, Some(args), prose, settings)?)?;
+    Ok(Outcome::Done)
+}
+
+/// From a bundle's content to the bytes of an index: what `kb build` and `update` share. Lexicon, rules and model are
+/// those of the built-in knowledge base, unless `own` names others.
+pub(crate) fn build_index(mut kb: KnowledgeBase, own: Option<&KbBuildArgs>, prose: Prose, settings: &Settings) -> anyhow::Result<Vec<u8>> {
+    let (curated, dropped) = match own.and_then(|args| args.curated.as_deref()) {
         Some(folder) => Curated::read(folder)?,
         None => inherit(&mut kb),
     }
@@ -195,14 +205,48 @@ fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome
             kb.provenance.version
         ));
     }
-    let prose = if args.facts_only { Prose::Drop } else { Prose::Keep };
-    let index = build::build(&kb, &curated, &[], prose)?;
-    settings.write(&index)?;
-    Ok(Outcome::Done)
+    let model = match own.and_then(|args| Some((args, args.train.as_deref()?))) {
+        Some((args, folder)) => train(args, folder, &kb, &curated, settings)?,
+        None => model::bytes(&Index::embedded()).to_vec(),
+    };
+    Ok(build::build(&kb, &curated, &model, prose)?)
+}
+
+/// Trains a model from scratch, and tells its figures on publishers that it did not learn from.
+fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curated, settings: &Settings) -> anyhow::Result<Vec<u8>> {
+    let without = |part: Part| args.without.contains(&part);
+    let mut corpus = Corpus::default();
+    corpus.add_own(folder)?;
+    if without(Part::Sentences) {
+        corpus.snippets.clear();
+    }
+    if without(Part::Narratives) {
+        corpus.narratives.clear();
+    }
+    for path in &args.train_reports {
+        corpus.add_jsonl(path, |c| &mut c.reports, 1.0)?;
+    }
+    for path in &args.train_others {
+        corpus.add_jsonl(path, |c| &mut c.others, 1.0)?;
+    }
+    for path in args.train_texts.iter().filter(|_| !without(Part::Texts)) {
+        corpus.add_jsonl(path, |c| &mut c.narratives, 0.5)?;
+    }
+    let options = train::Options {
+        procedures: !without(Part::Procedures),
+        phrases: !without(Part::Phrases),
+        side: !without(Part::Side),
+        trees: !without(Part::Trees),
+        ..train::Options::default()
+    };
+    let bare = Index::new(build::build(kb, curated, &[], Prose::Drop)?)?;
+    let (model, figures) = train::train(&bare, kb, &corpus, &options, &|line| settings.say(line));
+    settings.say(&format!("on publishers not learned from: {figures}"));
+    Ok(model)
 }
 
 /// What a knowledge base takes over from the built-in one: lexicon, rules and former names.
-pub(crate) fn inherit(kb: &mut KnowledgeBase) -> Curated {
+fn inherit(kb: &mut KnowledgeBase) -> Curated {
     let embedded = Index::embedded();
     if embedded.domain() == kb.provenance.domain {
         kb.remember(&History::of_index(&embedded));
@@ -210,7 +254,8 @@ pub(crate) fn inherit(kb: &mut KnowledgeBase) -> Curated {
     Curated::of_index(&embedded)
 }
 
-fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// Reads a bundle's file, or standard input for `-`, within the bound.
+pub(crate) fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let mut reader: Box<dyn Read> = if path == Path::new("-") {

@@ -8,11 +8,12 @@ use anyhow::{Context, bail};
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::args::{InputKind, MapArgs};
+use super::args::{InputKind, MapArgs, ProfileName};
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::export::{Format, Source, json, navigator, table};
 use ttpmap::index::ObjectRef;
+use ttpmap::model::Profile;
 use ttpmap::rank::{Options, Workspace};
 use ttpmap::status::Status;
 use ttpmap::text::{MAX_TEXT_BYTES, ingest};
@@ -57,6 +58,11 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
     let statuses = args.status.iter().map(|s| s.parse()).collect::<Result<Vec<Status>, _>>()?;
     let options = Options {
         min_confidence: args.min_confidence.or(settings.config.min_confidence),
+        profile: match args.profile {
+            ProfileName::Precise => Profile::Precise,
+            ProfileName::Balanced => Profile::Balanced,
+            ProfileName::Thorough => Profile::Thorough,
+        },
         statuses: statuses.clone(),
         tactics: args.tactic.iter().map(|t| tactic(&index, t)).collect::<anyhow::Result<Vec<_>>>()?,
         platforms: platforms(&index, &args.platform)?,

@@ -5,6 +5,7 @@ mod kb;
 mod lookup;
 mod map;
 mod settings;
+mod update;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -66,7 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Map(args) => map::run(&args, &settings),
         Command::Lookup(args) => lookup::run(&args, &settings),
-        Command::Update(_) => bail!("update comes with the next build"),
+        Command::Update(args) => update::run(&args, &settings),
         Command::Kb(command) => kb::run(command, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();

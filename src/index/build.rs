@@ -55,7 +55,13 @@ pub fn build(kb: &KnowledgeBase, curated: &Curated, model: &[u8], prose: Prose) 
     out.objects(kb, curated, &objects, prose);
     out.relations(kb, prose);
     out.names(&objects, curated);
-    out.phrases(phrase_list(kb, curated, &out.places));
+    let mut list = phrase_list(kb, curated, &out.places);
+    let learned = crate::model::phrase_precisions(model);
+    for phrase in &mut list {
+        let key = crate::model::phrase_key(objects[usize::from(phrase.object)].id, &phrase.text);
+        phrase.precision = learned.get(&key).copied().unwrap_or(phrase.precision);
+    }
+    out.phrases(list);
     out.rules(curated);
     out.writer.put(tag::MODEL, model);
     let strings = std::mem::take(&mut out.strings.heap);

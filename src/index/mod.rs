@@ -166,10 +166,14 @@ impl<D: AsRef<[u8]>> Index<D> {
         Ok(())
     }
 
+    /// Where a section lies in the bytes.
+    pub(crate) fn range(&self, tag: [u8; 4]) -> Option<Range<usize>> {
+        self.sections.iter().find(|s| s.0 == tag).map(|s| s.2.clone())
+    }
+
     /// The bytes of a section; empty where there is none.
     pub(crate) fn raw(&self, tag: [u8; 4]) -> &[u8] {
-        let range = self.sections.iter().find(|s| s.0 == tag).map(|s| s.2.clone()).unwrap_or_default();
-        self.data.as_ref().get(range).unwrap_or_default()
+        self.data.as_ref().get(self.range(tag).unwrap_or_default()).unwrap_or_default()
     }
 
     /// A section as its records; empty where there is none or the record size is another.

@@ -1,13 +1,38 @@
-//! The text model: candidates for a segment, and how sure each is.
+//! The text model: which techniques a segment may describe, and how sure each is.
+//!
+//! Three stages, each small enough to read (docs/accuracy.md has what each is worth):
+//!
+//! 1. Linear models over words ([`linear`], [`features`]): a ranker (softmax over all techniques and "none"), a
+//!    second ranker that never saw a report, two gates (behaviour or not), and one for the status.
+//! 2. A row of numbers for each (segment, technique) that is possible ([`stack`]): scores, ranks, what phrases and
+//!    artifact rules found, what the segments around say.
+//! 3. Boosted trees ([`trees`]) that turn the row into a probability.
+//!
+//! The model lies in the index as one section. It names techniques by ID, so a knowledge base of another release
+//! takes it over along ATT&CK's redirects.
+
+pub mod corpus;
+mod features;
+mod linear;
+mod stack;
+pub mod train;
+mod train_status;
+mod trees;
+
+use zerocopy::byteorder::little_endian::{F32, U32, U64};
 
 use crate::index::Index;
+use crate::index::format::{fnv1a, tag};
 use crate::kb::State;
 use crate::kb::id::{AttackId, Kind};
 use crate::matching::artifacts::Artifacts;
 use crate::matching::phrases::Phrases;
-use crate::matching::{Finder, Scratch, Sighting};
+use crate::matching::{Finder, Finders, Sighting};
 use crate::status::{self, Status};
 use crate::text::{Document, Span};
+use linear::{LinearRef, softmax};
+use stack::{ClassFacts, StatusViews};
+use trees::TreesRef;
 
 /// A technique that a segment may describe.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,41 +91,428 @@ pub(crate) fn plain_candidates<D: AsRef<[u8]>>(
     out
 }
 
+/// Classes of a segment that are kept, best first.
+const TOP: usize = 12;
+/// The ranker's probability from which a class is a candidate by that alone.
+const LEAST: f32 = 0.01;
+/// Documents of at most so many segments are read as texts that someone chose: a sentence or two.
+pub const ALONE_SEGMENTS: usize = 2;
+
+/// What the first stage says of a segment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// The ranker's best classes, "none" among them where it is one; best first.
+    top: Vec<(u16, f32)>,
+    none: f32,
+    /// The probability that the segment describes behaviour at all.
+    gate: f32,
+    /// The same by reports of other conventions.
+    other_gate: f32,
+    /// The second ranker.
+    side: Vec<(u16, f32)>,
+    side_none: f32,
+    /// How undecided the ranker is, in nats.
+    entropy: f32,
+    /// How many features it knows.
+    norm: f32,
+    /// The best that a clause of the segment gives each class.
+    clause: Vec<(u16, f32)>,
+}
+
+/// The linear models of the first stage.
+#[derive(Clone, Copy)]
+struct FirstStage<'a> {
+    ranker: LinearRef<'a>,
+    side: LinearRef<'a>,
+    gate: LinearRef<'a>,
+    other_gate: LinearRef<'a>,
+}
+
+/// The best classes of a score list, as probabilities, best first; ties by class.
+fn best(scores: &mut [f32], most: usize) -> Vec<(u16, f32)> {
+    softmax(scores);
+    let mut all: Vec<(u16, f32)> = scores.iter().enumerate().filter(|(_, p)| **p > 1e-4).map(|(c, p)| (c as u16, *p)).collect();
+    let order = |a: &(u16, f32), b: &(u16, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if all.len() > most {
+        all.select_nth_unstable_by(most, order);
+        all.truncate(most);
+    }
+    all.sort_by(order);
+    all
+}
+
+impl FirstStage<'_> {
+    fn view(&self, document: &Document, sightings: &[Sighting], place: usize, scores: &mut Vec<f32>) -> View {
+        let sighting = &sightings[place];
+        let none = self.ranker.classes - 1;
+        let words = features::ranker(&sighting.words, &sighting.masked, sighting.segment.span);
+        let vector = self.ranker.vector(&words);
+        self.ranker.scores(&vector, scores);
+        let top = best(scores, TOP);
+        let mut view = View {
+            none: scores[none],
+            entropy: scores.iter().filter(|p| **p > 1e-6).map(|p| -p * p.ln()).sum(),
+            norm: (vector.len() as f32 + 1.0).ln(),
+            top,
+            ..View::default()
+        };
+        self.side.scores(&self.side.vector(&words), scores);
+        view.side = best(scores, TOP);
+        view.side_none = scores[none];
+        let shape = features::gate(document, sightings, place);
+        let yes = |model: &LinearRef<'_>, scores: &mut Vec<f32>| {
+            model.scores(&model.vector(&shape), scores);
+            softmax(scores);
+            scores.get(1).copied().unwrap_or(0.0)
+        };
+        view.gate = yes(&self.gate, scores);
+        view.other_gate = yes(&self.other_gate, scores);
+        let clauses = clauses(document.text(), sighting);
+        if clauses.len() > 1 {
+            for clause in clauses {
+                let words = features::ranker(&sighting.words, &sighting.masked, clause);
+                self.ranker.scores(&self.ranker.vector(&words), scores);
+                for (class, p) in best(scores, 4) {
+                    match view.clause.iter_mut().find(|(c, _)| *c == class) {
+                        Some(there) => there.1 = there.1.max(p),
+                        None => view.clause.push((class, p)),
+                    }
+                }
+            }
+        } else {
+            view.clause = view.top.iter().take(4).copied().collect();
+        }
+        view
+    }
+
+    fn views(&self, document: &Document, sightings: &[Sighting]) -> Vec<View> {
+        let mut scores = Vec::new();
+        (0..sightings.len()).map(|i| self.view(document, sightings, i, &mut scores)).collect()
+    }
+}
+
+/// A long segment's clauses: cut at commas, semicolons, dashes and "and", each with some words of its own.
+fn clauses(text: &str, sighting: &Sighting) -> Vec<Span> {
+    const LEAST_WORDS: usize = 4;
+    let words: Vec<_> = sighting.words.iter().filter(|w| !w.is(crate::text::token::PIECE | crate::text::token::PART)).collect();
+    if words.len() < 12 {
+        return Vec::new();
+    }
+    let mut out = Vec::new();
+    let (mut start, mut count) = (sighting.segment.span.start, 0);
+    for pair in words.windows(2) {
+        count += 1;
+        let between = text.get(pair[0].end as usize..pair[1].start as usize).unwrap_or_default();
+        let next = pair[1].span().of(text);
+        let cuts =
+            between.contains([',', ';', ':', '–', '—', '(']) || matches!(next, "and" | "then" | "which" | "while" | "before" | "after");
+        if cuts && count >= LEAST_WORDS {
+            out.push(Span::new(start, pair[0].end as usize));
+            (start, count) = (pair[0].end as usize, 0);
+        }
+    }
+    out.push(Span::new(start, sighting.segment.span.end));
+    out
+}
+
+/// Named points on the curve of precision and recall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// Few false alarms.
+    Precise,
+    /// The best F1 on reports of publishers that were not learned from.
+    #[default]
+    Balanced,
+    /// Few misses.
+    Thorough,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Profile; 3] = [Profile::Precise, Profile::Balanced, Profile::Thorough];
+
+    /// Its name, as `--profile` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Profile::Precise => "precise",
+            Profile::Balanced => "balanced",
+            Profile::Thorough => "thorough",
+        }
+    }
+}
+
+/// Decides how a text stands to a behaviour.
+#[derive(Clone, Copy)]
+struct StatusModel<'a> {
+    linear: LinearRef<'a>,
+    trees: TreesRef<'a>,
+    /// Below this probability of `asserted` another status is taken.
+    limit: f32,
+}
+
+/// What the linear status model says of a behaviour at `focus`, and what the cue rules say.
+fn status_of(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighting], place: usize, focus: Span) -> ([f32; 6], Option<Status>) {
+    let cue = cue_of(document, sightings, place, focus);
+    let features = features::status(document, sightings, place, focus, cue);
+    let mut scores = Vec::new();
+    linear.scores(&linear.vector(&features), &mut scores);
+    softmax(&mut scores);
+    let mut out = [0.0; 6];
+    for (to, from) in out.iter_mut().zip(&scores) {
+        *to = *from;
+    }
+    (out, cue)
+}
+
+/// The same of every segment as a whole that may describe behaviour.
+fn status_views(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighting], views: &[View]) -> StatusViews {
+    let of =
+        |i: usize| (views[i].gate >= stack::STATUS_GATE).then(|| status_of(linear, document, sightings, i, sightings[i].segment.span).0);
+    StatusViews::new(sightings, (0..sightings.len()).map(of).collect())
+}
+
+/// The likeliest status but `asserted`.
+fn likeliest_other(p: &[f32; 6]) -> Status {
+    let others = Status::ALL.iter().zip(p).skip(1);
+    others.max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0))).map_or(Status::Generic, |(s, _)| *s)
+}
+
+/// What the model makes of a document.
+pub(crate) struct Judgement {
+    /// The candidates of every segment, best first.
+    pub(crate) candidates: Vec<Vec<Candidate>>,
+    views: Vec<View>,
+    statuses: StatusViews,
+}
+
 /// The model of an open index.
 pub(crate) struct Model<'a> {
-    _bytes: &'a [u8],
+    first: FirstStage<'a>,
+    status: StatusModel<'a>,
+    stacked: TreesRef<'a>,
+    alone: TreesRef<'a>,
+    facts: Vec<ClassFacts>,
+    /// Place in the index of each class; None where the release doesn't have it.
+    objects: Vec<Option<u16>>,
+    classes: std::collections::BTreeMap<u16, u16>,
+    /// Of the profiles, in their order.
+    thresholds: [f32; 3],
+}
+
+/// Key of a phrase under which its learned precision is kept.
+pub(crate) fn phrase_key(technique: AttackId, text: &str) -> u64 {
+    fnv1a(&[&technique.key().to_le_bytes(), text.as_bytes()])
+}
+
+/// The learned precision of phrases, from a model's bytes.
+pub(crate) fn phrase_precisions(model: &[u8]) -> std::collections::BTreeMap<u64, f32> {
+    let Ok(index) = Index::new(model) else { return Default::default() };
+    let (keys, values): (&[U64], &[F32]) = (index.section(*b"PHRK"), index.section(*b"PHRP"));
+    keys.iter().zip(values).map(|(k, v)| (k.get(), v.get())).collect()
+}
+
+/// Number of each class's family, by order of first class.
+fn families(ids: &[AttackId]) -> Vec<u16> {
+    let mut seen: Vec<AttackId> = Vec::new();
+    ids.iter()
+        .map(|id| {
+            let parent = id.parent();
+            let at = seen.iter().position(|s| *s == parent).unwrap_or_else(|| {
+                seen.push(parent);
+                seen.len() - 1
+            });
+            at as u16
+        })
+        .collect()
 }
 
 impl<'a> Model<'a> {
-    pub(crate) fn of_index<D: AsRef<[u8]>>(_index: &'a Index<D>) -> Option<Model<'a>> {
-        None
+    /// The model of an index; None where it has none or its section is damaged.
+    pub(crate) fn of_index<D: AsRef<[u8]>>(index: &'a Index<D>) -> Option<Model<'a>> {
+        let bytes = index.raw(tag::MODEL);
+        let parts = Index::new(bytes).ok()?;
+        let section = |tag: [u8; 4]| parts.range(tag).and_then(|r| bytes.get(r));
+        let linear = |tag| LinearRef::open(section(tag)?);
+        let trees = |tag| TreesRef::open(section(tag)?);
+        let keys: &[U32] = parts.section(*b"CLSS");
+        let ids = keys.iter().map(|k| AttackId::from_key(k.get())).collect::<Option<Vec<_>>>()?;
+        let (reliability, frequency): (&[F32], &[F32]) = (parts.section(*b"RELI"), parts.section(*b"FREQ"));
+        let numbers: &[F32] = parts.section(*b"NUMB");
+        let [precise, balanced, thorough, asserted] = numbers else { return None };
+        if reliability.len() != ids.len() || frequency.len() != ids.len() {
+            return None;
+        }
+        let facts = families(&ids)
+            .into_iter()
+            .zip(&ids)
+            .enumerate()
+            .map(|(i, (family, id))| ClassFacts {
+                reliability: reliability[i].get(),
+                frequency: frequency[i].get(),
+                family,
+                is_sub: id.is_subtechnique(),
+            })
+            .collect::<Vec<_>>();
+        let objects: Vec<Option<u16>> = ids.iter().map(|id| train::place_of(index, *id)).collect();
+        // Two classes may have become one technique; the first stands for it where phrases ask.
+        let mut classes = std::collections::BTreeMap::new();
+        for (class, object) in objects.iter().enumerate() {
+            if let Some(object) = object {
+                classes.entry(*object).or_insert(class as u16);
+            }
+        }
+        let first =
+            FirstStage { ranker: linear(*b"RANK")?, side: linear(*b"SIDE")?, gate: linear(*b"GATE")?, other_gate: linear(*b"OGAT")? };
+        let fits = first.ranker.classes == ids.len() + 1 && first.side.classes == ids.len() + 1;
+        fits.then_some(Model {
+            first,
+            status: StatusModel { linear: linear(*b"STAT")?, trees: trees(*b"STTR")?, limit: asserted.get() },
+            stacked: trees(*b"STAK")?,
+            alone: trees(*b"ALON")?,
+            facts,
+            objects,
+            classes,
+            thresholds: [precise.get(), balanced.get(), thorough.get()],
+        })
     }
 
-    pub(crate) fn threshold(&self) -> f32 {
-        0.5
+    /// The threshold of a profile.
+    pub(crate) fn threshold(&self, profile: Profile) -> f32 {
+        self.thresholds[profile as usize]
     }
 
+    /// The candidates of every segment, best first. With `all` the ten best and more of each; otherwise those that
+    /// are possible.
     pub(crate) fn judge<D: AsRef<[u8]>>(
         &self,
-        _index: &Index<D>,
-        _document: &Document,
+        finders: &Finders<'_, D>,
+        document: &Document,
         sightings: &[Sighting],
-        _scratch: &mut Scratch,
-        _all: bool,
-        _explain: bool,
-    ) -> Vec<Vec<Candidate>> {
-        sightings.iter().map(|_| Vec::new()).collect()
+        all: bool,
+        explain: bool,
+    ) -> Judgement {
+        let alone = sightings.len() <= ALONE_SEGMENTS;
+        let views = self.first.views(document, sightings);
+        let class_of = |object: u16| self.classes.get(&object).copied();
+        let least = if all { 0.0 } else { LEAST };
+        let rows = stack::rows(sightings, &views, &self.facts, &class_of, least, alone);
+        let trees = if alone { &self.alone } else { &self.stacked };
+        let mut out = Vec::with_capacity(rows.len());
+        for (sighting, rows) in sightings.iter().zip(rows) {
+            let mut scored: Vec<(u16, u16, f32)> =
+                rows.iter().filter_map(|(class, row)| Some((self.objects[usize::from(*class)]?, *class, trees.probability(row)))).collect();
+            scored.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
+            scored.dedup_by_key(|s| s.0);
+            let list = scored.iter().filter(|s| all || s.2 >= 0.02).map(|(object, class, confidence)| {
+                let second = scored.iter().find(|s| s.0 != *object).and_then(|s| Some((finders.index.at(s.0)?.id(), s.2)));
+                self.candidate(finders, document, sighting, *object, *class, *confidence, second.filter(|_| explain), explain)
+            });
+            out.push(list.collect());
+        }
+        let statuses = status_views(&self.status.linear, document, sightings, &views);
+        Judgement { candidates: out, views, statuses }
     }
 
-    pub(crate) fn status(&self, document: &Document, sighting: &Sighting, start: usize, end: usize, heading: &str) -> Status {
-        status::by_cues(sighting.segment.span.of(document.text()), start, end, heading).unwrap_or(Status::Asserted)
+    #[allow(clippy::too_many_arguments)]
+    fn candidate<D: AsRef<[u8]>>(
+        &self,
+        finders: &Finders<'_, D>,
+        document: &Document,
+        sighting: &Sighting,
+        object: u16,
+        class: u16,
+        confidence: f32,
+        second: Option<(AttackId, f32)>,
+        explain: bool,
+    ) -> Candidate {
+        let segment = sighting.segment.span;
+        let mut candidate = Candidate { object, span: segment, focus: segment, confidence, by: Finder::Model, why: Vec::new(), second };
+        let phrase = sighting
+            .phrases
+            .iter()
+            .filter(|h| h.object == object)
+            .max_by(|a, b| (a.precision * a.quality).total_cmp(&(b.precision * b.quality)));
+        if let Some(hit) = phrase {
+            candidate.focus = hit.span;
+            candidate.span = hit.span;
+            candidate.by = Finder::Phrase;
+            candidate.why.push(finders.phrases.text(hit.phrase).to_owned());
+        }
+        if let Some(hit) = sighting.artifacts.iter().find(|h| h.object == object) {
+            let (pattern, reason) = finders.artifacts.rule(hit.rule);
+            candidate.focus = hit.span;
+            candidate.span = hit.span;
+            candidate.by = Finder::Artifact;
+            candidate.why.push(format!("{reason} ({pattern})"));
+        }
+        let words = self.carriers(document, sighting, class);
+        let shown = if explain { 8 } else { 3 };
+        for (text, weight) in words.into_iter().take(shown) {
+            candidate.why.push(if explain { format!("{text} {weight:+.2}") } else { text });
+        }
+        candidate
     }
+
+    /// The words and pairs that speak most for a class, with what each adds to its score.
+    fn carriers(&self, document: &Document, sighting: &Sighting, class: u16) -> Vec<(String, f32)> {
+        let words = features::ranker(&sighting.words, &sighting.masked, sighting.segment.span);
+        let parts = self.first.ranker.contributions(&words, usize::from(class));
+        let spans = features::ranker_spans(&sighting.words, &sighting.masked, sighting.segment.span);
+        let mut out: Vec<(String, f32)> = parts
+            .into_iter()
+            .filter(|(_, w)| *w > 0.02)
+            .filter_map(|(key, w)| {
+                let (_, span) = spans.iter().find(|(k, _)| *k == key)?;
+                Some((span.of(document.text()).split_whitespace().collect::<Vec<_>>().join(" "), w))
+            })
+            .collect();
+        out.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        out
+    }
+
+    /// The status of a behaviour at `focus` of a segment, and how likely it is that it is asserted.
+    pub(crate) fn status(
+        &self,
+        judgement: &Judgement,
+        document: &Document,
+        sightings: &[Sighting],
+        place: usize,
+        focus: Span,
+    ) -> (Status, f32) {
+        let (p, cue) = status_of(&self.status.linear, document, sightings, place, focus);
+        let asserted = self.status.trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
+        if asserted >= self.status.limit { (Status::Asserted, asserted) } else { (likeliest_other(&p), asserted) }
+    }
+}
+
+/// The confidence of an asserted mapping: that the segment describes the technique, and that it asserts it.
+pub(crate) fn confidence(described: f32, asserted: f32) -> f32 {
+    described * asserted
+}
+
+/// What the cue rules say of a behaviour at `focus`.
+pub(crate) fn cue_of(document: &Document, sightings: &[Sighting], place: usize, focus: Span) -> Option<Status> {
+    let segment = sightings[place].segment;
+    let heading = segment.heading.and_then(|h| sightings.get(h as usize)).map(|s| s.segment.span.of(document.text())).unwrap_or_default();
+    let inside = Span::new(focus.start.clamp(segment.span.start, segment.span.end), focus.end.clamp(segment.span.start, segment.span.end));
+    let text = segment.span.of(document.text());
+    status::by_cues(text, inside.start - segment.span.start, inside.end - segment.span.start, heading)
 }
 
 /// One line about the model of an index, for `kb info`.
 pub fn describe<D: AsRef<[u8]>>(index: &Index<D>) -> String {
     match Model::of_index(index) {
-        Some(_) => String::from("linear"),
+        Some(model) => format!(
+            "linear, {} techniques, {} weights; threshold {:.2}",
+            model.facts.len(),
+            model.first.ranker.len() + model.first.side.len(),
+            model.threshold(Profile::Balanced)
+        ),
         None => String::from("none"),
     }
+}
+
+/// The bytes of an index's model, to be taken over into another.
+pub fn bytes<D: AsRef<[u8]>>(index: &Index<D>) -> &[u8] {
+    index.raw(tag::MODEL)
 }

@@ -1,7 +1,9 @@
 //! Where knowledge bases come from and where they are kept.
 //!
-//! [`store`] is the folder of installed ones; [`releases`] tells official files by their digest.
+//! [`fetch`] downloads, and is the only place of the library that uses the network; [`store`] is the folder of
+//! installed ones; [`releases`] reads the index of releases and tells official files by their digest.
 
+pub mod fetch;
 pub mod releases;
 pub mod store;
 

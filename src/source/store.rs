@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! <folder>/enterprise/19.2.ttpkb    one file for each installed release
+//! <folder>/enterprise/19.2.origin   where it was downloaded from (JSON), where that place gave an ETag
 //! <folder>/enterprise/current       its name ("19.2"), for the one in use
 //! <folder>/lock                     held while something is changed
 //! ```
 //!
 //! Every change writes a temporary file in the same folder, syncs it to disk and renames it over the old one:
-//! killed at any moment, or on a full disk, the previous state still serves.
+//! killed at any moment, or on a full disk, the previous state still serves. What a killed process left behind is
+//! removed by the next one that takes the lock.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::index::Index;
 use crate::kb::Domain;
@@ -78,18 +82,37 @@ pub struct Installed {
     pub current: bool,
 }
 
+/// Where an installed knowledge base was downloaded from, so that the next download can ask for what is new only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The address, without a user's name and password.
+    pub url: String,
+    /// The ETag that came with it.
+    pub etag: String,
+    /// SHA-256 of the bundle: tells whether the knowledge base is still the one built from it.
+    pub sha256: String,
+}
+
+/// What the names of temporary files begin with.
+const TEMPORARY: &str = ".new-";
+
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::File { doing, path, source }
 }
 
-/// Digits, letters, dots and hyphens only: a version becomes a file name.
-fn checked(version: &str) -> Result<&str, Error> {
-    let fits = !version.is_empty()
-        && version.len() <= 40
-        && version.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
-    if fits { Ok(version) } else { Err(Error::Version(version.chars().take(40).collect())) }
+/// Whether the text can be a version: digits, letters, dots and hyphens only, for it becomes a file name.
+pub fn is_version(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 40
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+}
+
+/// # Errors
+/// Where the text can't be a version; the error is safe to print, whatever the text is.
+pub fn checked(version: &str) -> Result<&str, Error> {
+    if is_version(version) { Ok(version) } else { Err(Error::Version(version.chars().take(40).flat_map(char::escape_debug).collect())) }
 }
 
 impl Store {
@@ -124,7 +147,11 @@ impl Store {
         self.domain_folder(domain).join(format!("{version}.ttpkb"))
     }
 
-    /// Takes the lock.
+    fn origin_path(&self, domain: Domain, version: &str) -> PathBuf {
+        self.domain_folder(domain).join(format!("{version}.origin"))
+    }
+
+    /// Takes the lock, and removes what killed processes left half-written.
     ///
     /// # Errors
     /// At once, [`Error::Locked`], where another process holds it; or where the folder can't be made.
@@ -133,17 +160,40 @@ impl Store {
         let path = self.folder.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("opening", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => {
+                self.remove_temporaries();
+                Ok(Lock { _file: file })
+            }
             Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(self.folder.clone())),
             Err(fs::TryLockError::Error(source)) => Err(Error::File { doing: "locking", path, source }),
         }
     }
 
+    /// Under the lock nobody else writes, so that every temporary file is a dead one. One that can't be removed
+    /// does no harm.
+    fn remove_temporaries(&self) {
+        for domain in Domain::ALL {
+            for entry in fs::read_dir(self.domain_folder(domain)).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+
     /// Replaces a file as a whole: temporary file beside it, sync, rename, sync of the folder.
-    pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(failed("making folder", folder))?;
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(failed("writing into", folder))?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(TEMPORARY);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // Temporary files are private otherwise. A store may be shared; the umask says how far.
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let mut file = builder.tempfile_in(folder).map_err(failed("writing into", folder))?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed("writing", path))?;
         file.persist(path).map_err(|e| Error::File { doing: "replacing", path: path.to_owned(), source: e.error })?;
         if let Ok(folder) = File::open(folder) {
@@ -218,6 +268,34 @@ impl Store {
         }
     }
 
+    /// Keeps where an installed knowledge base was downloaded from; None takes back what was kept.
+    ///
+    /// # Errors
+    /// Where it can't be written. The knowledge base serves all the same.
+    pub fn keep_origin(&self, _lock: &Lock, installed: &Installed, origin: Option<&Origin>) -> Result<(), Error> {
+        let path = self.origin_path(installed.domain, &installed.version);
+        match origin {
+            Some(origin) => {
+                let text = serde_json::to_vec_pretty(origin).map_err(|e| failed("writing", &path)(e.into()))?;
+                Store::replace(&path, &text)
+            }
+            None => remove_if_there(&path),
+        }
+    }
+
+    /// Where an installed knowledge base was downloaded from. None where that isn't known, where the knowledge base
+    /// is damaged or built from something else since, or where another version of ttpmap built it: then there is
+    /// reason to download it again.
+    pub fn origin(&self, installed: &Installed) -> Option<Origin> {
+        let text = fs::read(self.origin_path(installed.domain, &installed.version)).ok()?;
+        let origin: Origin = serde_json::from_slice(&text).ok()?;
+        let index = Index::open(&installed.path).ok()?;
+        let provenance = index.provenance()?;
+        let same = provenance.source_digest == origin.sha256 && provenance.domain == installed.domain;
+        let of_today = provenance.tool_version == env!("CARGO_PKG_VERSION");
+        (same && of_today && index.verify().is_ok()).then_some(origin)
+    }
+
     /// Makes an installed knowledge base the one in use.
     ///
     /// # Errors
@@ -233,11 +311,7 @@ impl Store {
     /// # Errors
     /// Where the choice can't be taken back.
     pub fn use_embedded(&self, _lock: &Lock, domain: Domain) -> Result<(), Error> {
-        let path = self.domain_folder(domain).join("current");
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("removing", &path)(e)),
-            _ => Ok(()),
-        }
+        remove_if_there(&self.domain_folder(domain).join("current"))
     }
 
     /// Removes an installed knowledge base. Where it is the one in use, the choice goes first, so that no moment
@@ -250,7 +324,15 @@ impl Store {
         if found.current {
             self.use_embedded(lock, domain)?;
         }
+        self.keep_origin(lock, &found, None)?;
         fs::remove_file(&found.path).map_err(failed("removing", &found.path))?;
         Ok(found)
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("removing", path)(e)),
+        _ => Ok(()),
     }
 }

@@ -1,0 +1,260 @@
+//! The second stage: what is known of a (segment, technique) pair as a row of numbers.
+
+use std::collections::BTreeMap;
+
+use super::View;
+use crate::matching::Sighting;
+use crate::matching::phrases::Origin;
+use crate::status::Status;
+use crate::text::SegmentKind;
+use crate::text::token::{NUMBER, PIECE, PLACEHOLDER};
+
+/// Numbers in a row.
+pub(crate) const WIDTH: usize = 44;
+
+/// What is known of a class beside the text.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ClassFacts {
+    /// How often it was right where it was first, on reports that the ranker had not seen; 0..1.
+    pub(crate) reliability: f32,
+    /// ln(1 + sentences labelled with it).
+    pub(crate) frequency: f32,
+    /// Number of its family (a technique and its sub-techniques).
+    pub(crate) family: u16,
+    pub(crate) is_sub: bool,
+}
+
+/// What phrases and rules say of a class in a segment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hits {
+    phrase: f32,
+    words: f32,
+    name: f32,
+    generic: f32,
+    artifact: f32,
+}
+
+fn hits(sighting: &Sighting, class_of: &dyn Fn(u16) -> Option<u16>) -> BTreeMap<u16, Hits> {
+    let mut out: BTreeMap<u16, Hits> = BTreeMap::new();
+    for hit in &sighting.phrases {
+        let Some(class) = class_of(hit.object) else { continue };
+        let h = out.entry(class).or_default();
+        h.phrase = h.phrase.max(hit.precision * hit.quality);
+        h.words = h.words.max(hit.words as f32 * hit.quality);
+        if hit.origin != Origin::Lexicon {
+            h.name = h.name.max(hit.quality);
+        }
+        if hit.generic {
+            h.generic = 1.0;
+        }
+    }
+    for hit in &sighting.artifacts {
+        if let Some(class) = class_of(hit.object) {
+            let h = out.entry(class).or_default();
+            h.artifact = h.artifact.max(hit.precision);
+        }
+    }
+    out
+}
+
+/// The candidates of every segment with their rows.
+///
+/// `least` is the ranker's probability from which a class is a candidate by that alone; classes with a phrase or
+/// an artifact always are. With `alone` nothing of the other segments is told.
+pub(crate) fn rows(
+    sightings: &[Sighting],
+    views: &[View],
+    facts: &[ClassFacts],
+    class_of: &dyn Fn(u16) -> Option<u16>,
+    least: f32,
+    alone: bool,
+) -> Vec<Vec<(u16, [f32; WIDTH])>> {
+    let none = facts.len() as u16;
+    // What the whole document says of each class: the best two segments, so that a segment can leave itself out.
+    let mut document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
+    let mut family_document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
+    for (i, view) in views.iter().enumerate() {
+        for (class, p) in view.top.iter().filter(|(c, _)| *c != none) {
+            let weighted = p * view.gate;
+            keep_two(document.entry(*class).or_insert([(0.0, usize::MAX); 2]), weighted, i);
+            keep_two(family_document.entry(facts[usize::from(*class)].family).or_insert([(0.0, usize::MAX); 2]), weighted, i);
+        }
+    }
+    let elsewhere = |best: Option<&[(f32, usize); 2]>, i: usize| best.map_or(0.0, |b| if b[0].1 == i { b[1].0 } else { b[0].0 });
+    let mean_gate = views.iter().map(|v| v.gate).sum::<f32>() / views.len().max(1) as f32;
+    let gate = |i: Option<usize>| i.and_then(|i| views.get(i)).map_or(mean_gate, |v| v.gate);
+    let mut out = Vec::with_capacity(views.len());
+    for (i, (view, sighting)) in views.iter().zip(sightings).enumerate() {
+        let hits = hits(sighting, class_of);
+        let mut classes: Vec<u16> = view.top.iter().filter(|(c, p)| *c != none && *p >= least).map(|(c, _)| *c).collect();
+        classes.extend(hits.keys().copied().filter(|c| !view.top.iter().any(|(t, p)| t == c && *p >= least)));
+        let best_phrase = hits.values().map(|h| h.phrase.max(h.artifact)).fold(0.0, f32::max);
+        let heading_hits = sighting.segment.heading.map(|h| h as usize).filter(|_| !alone).and_then(|h| views.get(h));
+        let words = sighting.words.iter().filter(|w| !w.is(PIECE)).count() as f32;
+        let things = sighting.words.iter().filter(|w| w.is(PLACEHOLDER)).count() as f32;
+        let numbers = sighting.words.iter().filter(|w| w.is(NUMBER)).count() as f32;
+        let first = view.top.iter().find(|(c, _)| *c != none).map_or(0.0, |(_, p)| *p);
+        let mut rows = Vec::with_capacity(classes.len());
+        for class in classes {
+            let f = facts[usize::from(class)];
+            let own = hits.get(&class).copied().unwrap_or_default();
+            let family = |c: &u16| *c != class && *c != none && facts[usize::from(*c)].family == f.family;
+            let p_of = |view: &View| view.top.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p);
+            let side_of = |view: &View| view.side.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p);
+            let p = p_of(view);
+            let rank = view.top.iter().filter(|(c, _)| *c != none).position(|(c, _)| *c == class).unwrap_or(15) as f32;
+            let other = view.top.iter().filter(|(c, _)| *c != class && *c != none).map(|(_, p)| *p).fold(0.0, f32::max);
+            let kin = view.top.iter().filter(|(c, _)| family(c)).map(|(_, p)| *p);
+            let (kin_max, kin_sum) = kin.fold((0.0_f32, 0.0_f32), |(m, s), p| (m.max(p), s + p));
+            let kin_hit = hits.iter().filter(|(c, _)| family(c)).map(|(_, h)| h.phrase.max(h.artifact)).fold(0.0, f32::max);
+            let at = |j: Option<usize>| if alone { 0.0 } else { j.and_then(|j| views.get(j)).map_or(0.0, p_of) };
+            let context = |x: f32| if alone { 0.0 } else { x };
+            let log = |p: f32| (p + 1e-4).ln();
+            rows.push((
+                class,
+                [
+                    log(p),
+                    rank,
+                    log(p) - log(other),
+                    view.none,
+                    view.gate,
+                    context(gate(i.checked_sub(1))),
+                    context(gate(Some(i + 1))),
+                    context(mean_gate),
+                    own.phrase,
+                    own.words,
+                    own.name,
+                    own.generic,
+                    own.artifact,
+                    kin_hit,
+                    best_phrase,
+                    kin_max,
+                    kin_sum,
+                    f32::from(u8::from(f.is_sub)),
+                    f.reliability,
+                    f.frequency,
+                    at(i.checked_sub(1)),
+                    at(Some(i + 1)),
+                    context(elsewhere(document.get(&class), i)),
+                    context(elsewhere(family_document.get(&f.family), i)),
+                    words,
+                    things,
+                    numbers,
+                    sighting.masked.len() as f32,
+                    f32::from(u8::from(sighting.segment.kind == SegmentKind::Heading)),
+                    f32::from(u8::from(sighting.segment.kind == SegmentKind::Item)),
+                    f32::from(u8::from(matches!(sighting.segment.kind, SegmentKind::Row | SegmentKind::Code))),
+                    context(i as f32 / views.len().max(1) as f32),
+                    context((views.len() as f32).ln()),
+                    heading_hits.map_or(0.0, p_of),
+                    context(heading_hits.map_or(mean_gate, |v| v.gate)),
+                    log(side_of(view)),
+                    view.side_none,
+                    first,
+                    view.entropy,
+                    hits.len() as f32,
+                    sighting.artifacts.len() as f32,
+                    view.norm,
+                    view.clause.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p),
+                    view.other_gate,
+                ],
+            ));
+        }
+        out.push(rows);
+    }
+    out
+}
+
+fn keep_two(best: &mut [(f32, usize); 2], p: f32, place: usize) {
+    if p > best[0].0 {
+        best[1] = best[0];
+        best[0] = (p, place);
+    } else if p > best[1].0 {
+        best[1] = (p, place);
+    }
+}
+
+/// Numbers in a row about the status of a behaviour.
+pub(crate) const STATUS_WIDTH: usize = 32;
+
+/// What the linear status model says of the segments of a document that may describe behaviour: of each the
+/// probabilities of every status, and their mean.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StatusViews {
+    pub(crate) segments: Vec<Option<[f32; 6]>>,
+    mean: [f32; 6],
+    /// Share of segments that name a group, malware or campaign.
+    names: f32,
+}
+
+/// Segments whose gate says less are not asked for their status.
+pub(crate) const STATUS_GATE: f32 = 0.15;
+
+impl StatusViews {
+    pub(crate) fn new(sightings: &[Sighting], segments: Vec<Option<[f32; 6]>>) -> StatusViews {
+        // A text with nothing in it is taken for one that asserts.
+        let mut sum = [2.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        for p in segments.iter().flatten() {
+            for (s, p) in sum.iter_mut().zip(p) {
+                *s += p;
+            }
+        }
+        let total: f32 = sum.iter().sum();
+        let named = sightings.iter().filter(|s| !s.masked.is_empty()).count() as f32;
+        StatusViews { mean: sum.map(|s| s / total), names: named / sightings.len().max(1) as f32, segments }
+    }
+
+    /// The row of a behaviour in one segment: `own` is what the linear model says of it, `cue` what the rules do.
+    pub(crate) fn row(
+        &self,
+        sightings: &[Sighting],
+        views: &[View],
+        place: usize,
+        own: [f32; 6],
+        cue: Option<Status>,
+    ) -> [f32; STATUS_WIDTH] {
+        let sighting = &sightings[place];
+        let whole = self.segments.get(place).copied().flatten().unwrap_or(own);
+        let at = |i: Option<usize>| i.and_then(|i| self.segments.get(i).copied().flatten()).unwrap_or(self.mean);
+        let (before, after) = (at(place.checked_sub(1)), at(Some(place + 1)));
+        let heading = sighting.segment.heading.map_or(self.mean, |h| at(Some(h as usize)));
+        let is = |status: Status| f32::from(u8::from(cue == Some(status)));
+        let view = views.get(place);
+        let words = sighting.words.iter().filter(|w| !w.is(PIECE)).count() as f32;
+        let log = |p: f32| (p + 1e-4).ln();
+        [
+            log(own[0]),
+            own[1],
+            own[2],
+            own[3],
+            own[4],
+            own[5],
+            whole[0],
+            whole[5],
+            self.mean[0],
+            self.mean[3],
+            self.mean[4],
+            self.mean[5],
+            before[0],
+            before[5],
+            after[0],
+            after[5],
+            heading[0],
+            is(Status::Prevented),
+            is(Status::Negated),
+            is(Status::Hypothetical),
+            is(Status::Defensive),
+            is(Status::Generic),
+            view.map_or(0.5, |v| v.gate),
+            view.map_or(0.5, |v| v.other_gate),
+            view.map_or(0.5, |v| v.none),
+            words,
+            sighting.masked.len() as f32,
+            self.names,
+            place as f32 / sightings.len().max(1) as f32,
+            (sightings.len() as f32).ln(),
+            f32::from(u8::from(sighting.segment.kind == SegmentKind::Heading)),
+            sighting.artifacts.len() as f32,
+        ]
+    }
+}
