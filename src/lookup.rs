@@ -3,7 +3,8 @@
 //! Every name is folded when the index is built ([`fold`]). A query is folded likewise and compared with all of
 //! them: whole, by optimal string alignment distance (Levenshtein with transpositions of neighbours), and word
 //! by word in any order. The letters that occur in a name are kept as bits, so most names are put aside without
-//! a comparison.
+//! a comparison; the others are compared a column of the distance table at a time, in one machine word.
+//! docs/lookup.md tells how scores come about.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -119,17 +120,20 @@ fn edits(length: usize) -> usize {
 /// Cost: about a millisecond for a query that is no ID.
 pub fn lookup<'a, D: AsRef<[u8]>>(index: &'a Index<D>, query: &str) -> Vec<Answer<'a, D>> {
     let query: String = query.trim().chars().take(MAX_QUERY).collect();
-    if let Ok(id) = query.parse::<AttackId>() {
-        return by_id(index, id).into_iter().collect();
+    let id = query.parse::<AttackId>().ok();
+    if let Some(answer) = id.and_then(|id| by_id(index, id)) {
+        return vec![answer];
     }
     let folded = fold(&query);
     if folded.is_empty() {
         return Vec::new();
     }
     let names: &[NameRecord] = index.section(tag::NAMES);
-    let length = folded.chars().count();
     let bits = letters(&folded);
-    let words: Vec<&str> = folded.split(' ').collect();
+    let whole = Pattern::new(&folded);
+    let mut words: Vec<Pattern<'_>> = folded.split(' ').map(Pattern::new).collect();
+    // Long words first: they tell soonest that a name can't be meant.
+    words.sort_by_key(|w| std::cmp::Reverse(w.length));
     let mut best: Vec<Option<(f32, usize)>> = vec![None; index.records().len()];
     for (place, name) in names.iter().enumerate() {
         let kind = NameKind::from_u8(name.kind);
@@ -137,9 +141,8 @@ pub fn lookup<'a, D: AsRef<[u8]>>(index: &'a Index<D>, query: &str) -> Vec<Answe
         let object = usize::from(name.object.get());
         let Some(slot) = best.get_mut(object) else { continue };
         let text = index.string(name.folded);
-        let whole = whole_score(&folded, length, bits, text, name);
         // A phrase answers only as a whole or with all its words; half of it means something else.
-        let score = whole.max(words_score(&words, bits, text, name.letters.get(), kind)) * weight;
+        let score = whole_score(&whole, bits, text, name).max(words_score(&words, bits, text, name.letters.get(), kind)) * weight;
         if score >= MIN_SCORE && slot.is_none_or(|(s, _)| score > s) {
             *slot = Some((score, place));
         }
@@ -164,6 +167,10 @@ pub fn lookup<'a, D: AsRef<[u8]>>(index: &'a Index<D>, query: &str) -> Vec<Answe
         seen.push(a.object.id());
         new
     });
+    // Some groups bear names that read as IDs (TA2541); another ID than that is no misspelling of it.
+    if id.is_some() {
+        answers.retain(|a| a.matched == folded);
+    }
     // Far behind the best there is nothing that was meant.
     let top = answers.first().map_or(0.0, |a| a.score);
     answers.retain(|a| a.score >= top - 0.3);
@@ -206,31 +213,84 @@ fn in_force<'a, D: AsRef<[u8]>>(
     }
 }
 
-fn whole_score(query: &str, length: usize, bits: u64, name: &str, record: &NameRecord) -> f32 {
-    if query == name {
-        return 1.0;
-    }
-    let allowed = edits(length);
-    let name_length = usize::from(record.length);
-    // Every edit adds or takes away at most two letters of the set.
-    if allowed == 0 || name_length.abs_diff(length) > allowed || (bits ^ record.letters.get()).count_ones() as usize > 2 * allowed {
-        return 0.0;
-    }
-    let distance = strsim::osa_distance(query, name);
-    if distance > allowed { 0.0 } else { 1.0 - 0.06 * distance as f32 - 0.4 * distance as f32 / length.max(name_length) as f32 }
+/// A text that is compared with many others.
+struct Pattern<'q> {
+    text: &'q str,
+    /// In characters.
+    length: usize,
+    /// For each ASCII character the places where it stands; None for texts that are not ASCII, or too long for
+    /// a machine word.
+    places: Option<Box<[u64; 128]>>,
 }
 
-/// Scores the words of a query against those of a name in any order; each may be a beginning or misspelt.
-fn words_score(query: &[&str], query_bits: u64, name: &str, bits: u64, kind: NameKind) -> f32 {
+impl<'q> Pattern<'q> {
+    fn new(text: &'q str) -> Pattern<'q> {
+        let mut places = (text.is_ascii() && (1..=64).contains(&text.len())).then(|| Box::new([0; 128]));
+        if let Some(places) = &mut places {
+            for (i, byte) in text.bytes().enumerate() {
+                places[usize::from(byte)] |= 1 << i;
+            }
+        }
+        Pattern { text, length: text.chars().count(), places }
+    }
+
+    /// Optimal string alignment distance to another text.
+    ///
+    /// After Hyyrö 2003, "A bit-vector algorithm for computing Levenshtein and Damerau edit distances": the
+    /// differences down a column of the table are two bits each, and a column takes a dozen operations.
+    fn distance(&self, other: &str) -> usize {
+        let Some(places) = self.places.as_ref().filter(|_| other.is_ascii()) else {
+            return strsim::osa_distance(self.text, other);
+        };
+        let last = 1_u64 << (self.length - 1);
+        let (mut up, mut down, mut diagonal, mut before) = (!0_u64, 0_u64, 0_u64, 0_u64);
+        let mut distance = self.length;
+        for byte in other.bytes() {
+            let here = places[usize::from(byte)];
+            let swapped = ((!diagonal & here) << 1) & before;
+            diagonal = ((here & up).wrapping_add(up) ^ up) | here | down | swapped;
+            let (right, left) = (down | !(diagonal | up), diagonal & up);
+            distance = distance + usize::from(right & last != 0) - usize::from(left & last != 0);
+            let (right, left) = ((right << 1) | 1, left << 1);
+            up = left | !(diagonal | right);
+            down = right & diagonal;
+            before = here;
+        }
+        distance
+    }
+}
+
+fn whole_score(query: &Pattern<'_>, bits: u64, name: &str, record: &NameRecord) -> f32 {
+    if query.text == name {
+        return 1.0;
+    }
+    let name_length = usize::from(record.length);
+    let longer = query.length.max(name_length);
+    let allowed = if query.length < 4 { 0 } else { edits(longer) };
+    // Every edit adds or takes away at most two letters of the set.
+    if allowed == 0 || name_length.abs_diff(query.length) > allowed || (bits ^ record.letters.get()).count_ones() as usize > 2 * allowed {
+        return 0.0;
+    }
+    let distance = query.distance(name);
+    if distance > allowed { 0.0 } else { 1.0 - 0.06 * distance as f32 - 0.4 * distance as f32 / longer as f32 }
+}
+
+/// What a word counts for among others.
+fn importance(word: &str) -> f32 {
+    word.chars().count().max(2) as f32
+}
+
+/// Scores the words of a query, longest first, against those of a name in any order; each may be a beginning or
+/// misspelt.
+fn words_score(query: &[Pattern<'_>], query_bits: u64, name: &str, bits: u64, kind: NameKind) -> f32 {
     if (query_bits & !bits).count_ones() > 3 {
         return 0.0;
     }
     let mut taken = [false; 16];
     let mut total = 0.0;
-    let mut weight = 0.0;
+    let weight: f32 = query.iter().map(|w| importance(w.text)).sum();
+    let mut rest = weight;
     for word in query {
-        let importance = word.chars().count().max(2) as f32;
-        weight += importance;
         let mut best: (f32, usize) = (0.0, usize::MAX);
         for (i, other) in name.split(' ').enumerate().take(taken.len()) {
             let score = if taken[i] { 0.0 } else { word_score(word, other) };
@@ -238,9 +298,13 @@ fn words_score(query: &[&str], query_bits: u64, name: &str, bits: u64, kind: Nam
                 best = (score, i);
             }
         }
+        rest -= importance(word.text);
         if best.1 < taken.len() {
             taken[best.1] = true;
-            total += best.0 * importance;
+            total += best.0 * importance(word.text);
+        }
+        if total + rest < 0.79 * weight {
+            return 0.0;
         }
     }
     let covered = total / weight;
@@ -249,10 +313,9 @@ fn words_score(query: &[&str], query_bits: u64, name: &str, bits: u64, kind: Nam
     }
     let (mut name_weight, mut name_covered) = (0.0, 0.0);
     for (i, other) in name.split(' ').enumerate() {
-        let importance = other.chars().count().max(2) as f32;
-        name_weight += importance;
+        name_weight += importance(other);
         if taken.get(i).copied().unwrap_or(false) {
-            name_covered += importance;
+            name_covered += importance(other);
         }
     }
     let share: f32 = name_covered / name_weight;
@@ -263,19 +326,19 @@ fn words_score(query: &[&str], query_bits: u64, name: &str, bits: u64, kind: Nam
     (covered - 0.02) * (0.62 + 0.37 * share)
 }
 
-fn word_score(query: &str, word: &str) -> f32 {
-    if query == word {
+fn word_score(query: &Pattern<'_>, word: &str) -> f32 {
+    if query.text == word {
         return 1.0;
     }
-    let (a, b) = (query.chars().count(), word.chars().count());
-    if a >= 4 && word.starts_with(query) {
+    let (a, b) = (query.length, word.chars().count());
+    if a >= 4 && word.starts_with(query.text) {
         return 0.88 + 0.1 * a as f32 / b as f32;
     }
     let allowed = edits(a);
     if allowed == 0 || a.abs_diff(b) > allowed {
         return 0.0;
     }
-    let distance = strsim::osa_distance(query, word);
+    let distance = query.distance(word);
     if distance > allowed { 0.0 } else { 1.0 - 0.05 * distance as f32 - 0.3 * distance as f32 / a.max(b) as f32 }
 }
 
@@ -288,5 +351,12 @@ mod tests {
         assert_eq!(fold("  Adversary-in-the-Middle!! "), "adversary in the middle");
         assert_eq!(fold("Déjà Vu (2)"), "deja vu 2");
         assert_eq!(fold("...."), "");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_distance_is_the_textbook_one(a in "[abc ]{0,12}|[a-z]{1,70}|[a-é]{1,5}", b in "[abc ]{0,12}|[a-z]{0,70}|[a-é]{0,5}") {
+            proptest::prop_assert_eq!(Pattern::new(&a).distance(&b), strsim::osa_distance(&a, &b));
+        }
     }
 }

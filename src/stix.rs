@@ -376,11 +376,7 @@ impl<'a> Reader<'a> {
             tactics.iter().filter_map(|id| self.objects.get(id).map(|o| (o.short_name.clone(), *id))).collect();
         for (technique, phase) in std::mem::take(&mut self.phases) {
             match (by_short_name.get(&*phase), self.objects.get_mut(&technique)) {
-                (Some(tactic), Some(object)) => {
-                    if !object.tactics.contains(tactic) {
-                        object.tactics.push(*tactic);
-                    }
-                }
+                (Some(tactic), Some(object)) if !object.tactics.contains(tactic) => object.tactics.push(*tactic),
                 (None, Some(object)) if object.state == State::Active => {
                     let phase: String = phase.chars().take(40).collect();
                     self.skip(technique.to_string(), format!("kill_chain_phases: no tactic `{phase}` in the matrix"));

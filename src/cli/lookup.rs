@@ -1,7 +1,7 @@
 //! `ttpmap lookup`: a card for one clear answer, a list where it is open.
 
 use std::fmt::Write;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, bail};
@@ -31,13 +31,7 @@ enum Format {
 
 pub(crate) fn run(args: &LookupArgs, settings: &Settings) -> anyhow::Result<Outcome> {
     let index = open_index(settings)?;
-    let format = match args.format.as_deref().or(settings.config.format.as_deref()) {
-        None if settings.output.is_none() && io::stdout().is_terminal() => Format::Table,
-        None | Some("table") => Format::Table,
-        Some("json") => Format::Json,
-        Some("jsonl") => Format::Jsonl,
-        Some(other) => bail!("`{other}` is not a format: choose table, json, jsonl"),
-    };
+    let format = format(args, settings)?;
     let kinds = args
         .kind
         .iter()
@@ -65,11 +59,28 @@ pub(crate) fn run(args: &LookupArgs, settings: &Settings) -> anyhow::Result<Outc
             let _ = writeln!(out, "{}", serde_json::to_string_pretty(&list)?);
         }
         if answers.is_empty() {
-            anstream::eprintln!("ttpmap: nothing in ATT&CK {} is near `{}`{}", index.version(), printable(query), hint(&index, query));
+            settings.say(&format!("nothing in ATT&CK {} is near `{}`{}", index.version(), printable(query), hint(&index, query)));
         }
     }
     settings.write_styled(&out)?;
     Ok(if all_found { Outcome::Done } else { Outcome::Unmet })
+}
+
+/// Flag, then the name of the output file, then the configuration file, whose format may be one of `map` alone.
+fn format(args: &LookupArgs, settings: &Settings) -> anyhow::Result<Format> {
+    use ttpmap::export::Format as MapFormat;
+    let of_name = settings.output.as_deref().and_then(MapFormat::of_path).map(MapFormat::name);
+    match args.format.as_deref().or(of_name) {
+        Some("table") => Ok(Format::Table),
+        Some("json") => Ok(Format::Json),
+        Some("jsonl") => Ok(Format::Jsonl),
+        Some(other) => bail!("`{other}` is not a format: choose table, json, jsonl"),
+        None => Ok(match settings.config.format.as_deref() {
+            Some("json") => Format::Json,
+            Some("jsonl") => Format::Jsonl,
+            _ => Format::Table,
+        }),
+    }
 }
 
 fn kind_names() -> String {
@@ -238,7 +249,7 @@ fn card<D: AsRef<[u8]>>(out: &mut String, index: &Index<D>, answer: &Answer<'_, 
 fn object_json<D: AsRef<[u8]>>(query: &str, answer: &Answer<'_, D>) -> Map<String, Value> {
     let object = answer.object;
     let ids = |list: Vec<ObjectRef<'_, D>>| {
-        let mut list: Vec<_> = list.into_iter().filter(|o| o.state() == State::Active).map(|o| o.id()).collect();
+        let mut list: Vec<_> = list.into_iter().filter(|o| o.state() == State::Active).map(ObjectRef::id).collect();
         list.sort_unstable();
         list.dedup();
         list.into_iter().map(|id| id.to_string()).collect::<Vec<_>>()
@@ -264,7 +275,7 @@ fn object_json<D: AsRef<[u8]>>(query: &str, answer: &Answer<'_, D>) -> Map<Strin
     put("platforms", json!(object.platforms().collect::<Vec<_>>()));
     match object.id().kind() {
         Kind::Technique => {
-            put("tactics", json!(object.tactics().map(|t| t.short_name()).collect::<Vec<_>>()));
+            put("tactics", json!(object.tactics().map(ObjectRef::short_name).collect::<Vec<_>>()));
             put("parent", json!(object.parent().map(|p| p.id().to_string())));
             put("subtechniques", json!(ids(object.subtechniques().collect())));
             let by = |kind: RelationKind, source: Kind| {

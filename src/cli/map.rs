@@ -12,6 +12,7 @@ use super::args::{InputKind, MapArgs, ProfileName};
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::export::{Format, Source, json, navigator, table};
+use ttpmap::index::ObjectRef;
 use ttpmap::model::Profile;
 use ttpmap::rank::{Options, Workspace};
 use ttpmap::status::Status;
@@ -132,14 +133,14 @@ fn format(args: &MapArgs, settings: &Settings) -> anyhow::Result<Format> {
 fn tactic<D: AsRef<[u8]>>(index: &Index<D>, text: &str) -> anyhow::Result<AttackId> {
     let by_name = || index.tactics().find(|t| t.short_name().eq_ignore_ascii_case(text) || t.name().eq_ignore_ascii_case(text));
     let by_id = text.parse().ok().and_then(|id| index.current(id)).filter(|o| o.id().kind() == Kind::Tactic);
-    by_id.or_else(by_name).map(|t| t.id()).with_context(|| {
-        let known: Vec<&str> = index.tactics().map(|t| t.short_name()).collect();
+    by_id.or_else(by_name).map(ObjectRef::id).with_context(|| {
+        let known: Vec<&str> = index.tactics().map(ObjectRef::short_name).collect();
         format!("`{text}` is no tactic of ATT&CK {}: {}", index.version(), known.join(", "))
     })
 }
 
 fn platforms<D: AsRef<[u8]>>(index: &Index<D>, wanted: &[String]) -> anyhow::Result<Vec<String>> {
-    let known: std::collections::BTreeSet<&str> = index.of_kind(Kind::Technique).flat_map(|t| t.platforms()).collect();
+    let known: std::collections::BTreeSet<&str> = index.of_kind(Kind::Technique).flat_map(ObjectRef::platforms).collect();
     for platform in wanted {
         if !known.iter().any(|k| k.eq_ignore_ascii_case(platform)) {
             bail!("`{platform}` is no platform: {}", known.into_iter().collect::<Vec<_>>().join(", "));
@@ -201,6 +202,8 @@ fn source_of(name: &str) -> Source {
 /// The inputs, one after the other.
 struct Inputs {
     rest: std::vec::IntoIter<(String, InputKind)>,
+    /// The only input, read already: see [`Inputs::text_out`].
+    copied: Option<Work>,
     records: Option<Records>,
     many: bool,
     text_field: String,
@@ -241,7 +244,8 @@ impl Inputs {
         }
         let jsonl = all.iter().any(|(name, kind)| kind_of(name, *kind) == InputKind::Jsonl);
         let many = many || jsonl || all.len() > 1;
-        Ok(Inputs { rest: all.into_iter(), records: None, many, text_field: args.text_field.clone(), id_field: args.id_field.clone() })
+        let (text_field, id_field) = (args.text_field.clone(), args.id_field.clone());
+        Ok(Inputs { rest: all.into_iter(), copied: None, records: None, many, text_field, id_field })
     }
 
     fn is_many(&self) -> bool {
@@ -258,8 +262,7 @@ impl Inputs {
         let bytes = if name == "-" { ingest::read_bounded(io::stdin().lock()) } else { ingest::read_file(Path::new(name)) };
         let text = bytes.and_then(ingest::decode).with_context(|| name.clone())?;
         std::fs::write(path, &text).with_context(|| format!("writing {}", path.display()))?;
-        // What follows reads the copy, so that offsets point into it whatever the input was.
-        self.rest = vec![(path.display().to_string(), InputKind::Text)].into_iter();
+        self.copied = Some(Work::Text { source: source_of(name), text: Ok(text) });
         Ok(())
     }
 
@@ -278,6 +281,9 @@ impl Inputs {
     }
 
     fn next(&mut self) -> anyhow::Result<Option<Work>> {
+        if let Some(work) = self.copied.take() {
+            return Ok(Some(work));
+        }
         loop {
             if let Some(records) = &mut self.records {
                 if let Some(work) = records.next(&self.text_field, &self.id_field)? {

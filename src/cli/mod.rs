@@ -120,13 +120,11 @@ impl Settings {
     /// Writes the whole answer: to `--output`, replacing the file as a whole, or to standard output.
     pub(crate) fn write(&self, bytes: &[u8]) -> anyhow::Result<()> {
         match self.output.as_deref().filter(|p| *p != Path::new("-")) {
-            Some(path) => {
-                let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("writing into {}", folder.display()))?;
-                file.write_all(bytes).and_then(|()| file.flush()).with_context(|| format!("writing {}", path.display()))?;
-                make_readable(file.path());
-                file.persist(path).map_err(|e| e.error).with_context(|| format!("writing {}", path.display()))?;
+            // A device or a pipe is written into; putting a file in its place would do away with it.
+            Some(path) if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) => {
+                std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))?;
             }
+            Some(path) => replace(path, bytes).with_context(|| format!("writing {}", path.display()))?,
             None => {
                 let mut out = io::stdout().lock();
                 out.write_all(bytes)?;
@@ -148,13 +146,23 @@ impl Settings {
     }
 }
 
-/// Temporary files are private; an answer is as any file that the user makes.
-fn make_readable(path: &Path) {
+/// Writes a file as a whole or not at all: a temporary one beside it takes its place. A link is followed.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = answer_file(&mut tempfile::Builder::new()).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.flush()?;
+    file.persist(&path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// Temporary files are private; an answer is as any file that the user makes, the umask taken off.
+fn answer_file<'a, 'b>(builder: &'a mut tempfile::Builder<'b, 'b>) -> &'a tempfile::Builder<'b, 'b> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    #[cfg(not(unix))]
-    let _ = path;
+    builder.prefix(".ttpmap-")
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use super::args::{Color, Shared};
@@ -16,7 +16,7 @@ pub(crate) struct Config {
     pub(crate) kb: Option<PathBuf>,
     pub(crate) offline: Option<bool>,
     pub(crate) quiet: Option<bool>,
-    pub(crate) color: Option<String>,
+    pub(crate) color: Option<Color>,
     pub(crate) format: Option<String>,
     pub(crate) min_confidence: Option<f32>,
     pub(crate) jobs: Option<usize>,
@@ -43,11 +43,13 @@ impl Settings {
 
     fn with_config(shared: &Shared, config: Config) -> anyhow::Result<Settings> {
         let domain = shared.domain.as_ref().or(config.domain.as_ref());
-        let color = match (shared.color, config.color.as_deref()) {
-            (Color::Auto, Some("always")) => Color::Always,
-            (Color::Auto, Some("never")) => Color::Never,
+        let color = match (shared.color, config.color) {
+            (Color::Auto, Some(color)) => color,
             (flag, _) => flag,
         };
+        if config.min_confidence.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
+            bail!("configuration file: min-confidence is a number from 0 to 1");
+        }
         Ok(Settings {
             domain: domain.map(|d| d.parse()).transpose()?,
             kb: shared.kb.clone().or_else(|| config.kb.clone()),

@@ -17,6 +17,8 @@ const NAVIGATOR_VERSION: &str = "5.1.0";
 const LAYER_VERSION: &str = "4.5";
 /// Pale to strong: scores are confidences in percent.
 const GRADIENT: [&str; 2] = ["#fff3d6", "#d9480f"];
+/// The surest techniques of each tactic on top.
+const BY_SCORE: u8 = 3;
 /// Pieces of evidence quoted in a comment, and characters of each.
 const COMMENT_PIECES: usize = 5;
 const COMMENT_CHARS: usize = 240;
@@ -58,6 +60,8 @@ struct Layout {
     show_id: bool,
     #[serde(rename = "showName")]
     show_name: bool,
+    #[serde(rename = "aggregateFunction")]
+    aggregate_function: &'static str,
     #[serde(rename = "expandedSubtechniques")]
     expanded_subtechniques: &'static str,
 }
@@ -151,8 +155,14 @@ pub fn layer<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Docum
             clean(&source.source, 200),
             index.version()
         ),
-        sorting: 0,
-        layout: Layout { layout: "side", show_id: true, show_name: true, expanded_subtechniques: "annotated" },
+        sorting: BY_SCORE,
+        layout: Layout {
+            layout: "side",
+            show_id: true,
+            show_name: true,
+            aggregate_function: "average",
+            expanded_subtechniques: "annotated",
+        },
         hide_disabled: false,
         techniques,
         gradient: Gradient { colors: GRADIENT.to_vec(), min_value: 0, max_value: 100 },

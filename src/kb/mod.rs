@@ -344,7 +344,7 @@ impl History {
             history.names.insert(object.id(), names.collect());
         }
         for object in index.of_kind(Kind::Technique) {
-            history.technique_tactics.insert(object.id(), object.tactics().map(|t| t.id()).collect());
+            history.technique_tactics.insert(object.id(), object.tactics().map(crate::index::ObjectRef::id).collect());
         }
         history
     }

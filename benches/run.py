@@ -1,0 +1,210 @@
+"""Measures whole runs of the release build and writes docs/benchmarks.md.
+
+usage: benches/run.py [--runs N] [--shared FOLDER]
+
+Times come from hyperfine where it is installed and from a timer of its own otherwise; peak memory from GNU time;
+instruction counts from valgrind's callgrind. The bundle is built beside mitreattack-python's load of the same file,
+in the same run: a ratio says more than seconds of one machine. What is not there is left out, and said to be.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "target" / "release" / "ttpmap"
+LIBRARY = "mitreattack-python"
+BUNDLE = "enterprise-attack-18.1.json"
+
+
+def environment(folder):
+    """An environment without the user's settings and installed knowledge bases."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TTPMAP_", "XDG_"))}
+    return kept | {"HOME": folder, "TTPMAP_DATA_DIR": folder}
+
+
+def timed(command, runs, env):
+    """Median and fastest wall time in seconds, after one run that isn't counted."""
+    command = [str(part) for part in command]
+    if shutil.which("hyperfine"):
+        with tempfile.NamedTemporaryFile(suffix=".json") as out:
+            call = ["hyperfine", "-N", "--warmup", "1", "--runs", str(runs), "--export-json", out.name, shlex.join(command)]
+            subprocess.run(call, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            result = json.load(open(out.name, encoding="utf-8"))["results"][0]
+            return result["median"], result["min"]
+    times = []
+    for _ in range(runs + 1):
+        start = time.perf_counter()
+        subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:]), min(times[1:])
+
+
+def peak(command, env):
+    """Peak resident memory in MB, or None without GNU time."""
+    if not pathlib.Path("/usr/bin/time").exists():
+        return None
+    with tempfile.NamedTemporaryFile(mode="r") as out:
+        call = ["/usr/bin/time", "-f", "%M", "-o", out.name, *[str(part) for part in command]]
+        subprocess.run(call, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        return int(out.read().split()[-1]) * 1024 / 1e6
+
+
+def instructions(command, env):
+    """Instructions executed, or None without valgrind."""
+    if not shutil.which("valgrind"):
+        return None
+    call = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *[str(part) for part in command]]
+    done = subprocess.run(call, env=env, capture_output=True, text=True, check=False)
+    found = re.search(r"Collected\s*:\s*(\d+)", done.stderr)
+    return int(found.group(1)) if found else None
+
+
+def python_with_library():
+    """The Python of .venv with mitreattack-python, made on first use; None where it can't be had."""
+    python = ROOT / ".venv" / "bin" / "python"
+    if not python.exists():
+        venv.create(ROOT / ".venv", with_pip=True)
+    probe = [str(python), "-c", "import mitreattack.stix20"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
+        install = subprocess.run([str(python), "-m", "pip", "install", "-q", LIBRARY], check=False)
+        if install.returncode != 0:
+            return None
+    return python
+
+
+def machine():
+    """What the figures were taken on."""
+    info = pathlib.Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.+)", info.read_text(encoding="utf-8")) if info.exists() else []
+    return f"{len(names) or os.cpu_count()} cores ({names[0].strip() if names else 'unknown'})"
+
+
+def tool_version(command, pattern):
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.search(pattern, text)
+    return found.group(1) if found else "?"
+
+
+def seconds(value):
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def measure(rows, name, command, runs, env, limit="", count=False):
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    median, fastest = timed(command, runs, env)
+    row = {
+        "name": name,
+        "median": median,
+        "fastest": fastest,
+        "peak": peak(command, env),
+        "instructions": instructions(command, env) if count else None,
+        "limit": limit,
+    }
+    rows.append(row)
+    return row
+
+
+def run_all(runs, shared, folder):
+    env = environment(str(folder))
+    rows, notes = [], []
+    measure(rows, "`lookup T1059.001`", [PROGRAM, "lookup", "T1059.001"], runs, env, "5 ms, 20 MB", count=True)
+    measure(rows, '`lookup "pasword sprayng"`', [PROGRAM, "lookup", "pasword sprayng"], runs, env, count=True)
+    news = shared / "samples" / "telecom-news.txt"
+    if news.exists():
+        text = f"`map` of a news article ({news.stat().st_size:,} bytes)"
+        measure(rows, text, [PROGRAM, "map", news, "--format", "json"], runs, env, "10 ms")
+    else:
+        notes.append("The news article was not there: left out.")
+    example = ROOT / "examples" / "northwind-orchards.txt"
+    text = f"`map` of examples/{example.name} ({example.stat().st_size:,} bytes)"
+    measure(rows, text, [PROGRAM, "map", example, "--format", "json"], runs, env)
+    packed = shared / "attack" / f"{BUNDLE}.xz"
+    if not packed.exists() or not shutil.which("xz"):
+        notes.append("The bundle (or xz) was not there: building left out.")
+        return rows, notes
+    bundle = folder / BUNDLE
+    with open(bundle, "wb") as out:
+        subprocess.run(["xz", "-dc", str(packed)], stdout=out, check=True)
+    few = max(3, runs // 10)
+    size = bundle.stat().st_size / 1e6
+    ours = measure(
+        rows,
+        f"`kb build` of {BUNDLE} ({size:.0f} MB): read, built, written",
+        [PROGRAM, "kb", "build", bundle, "--quiet", "-o", folder / "out.ttpkb"],
+        few,
+        env,
+        "3 s, 400 MB",
+    )
+    python = python_with_library()
+    if python is None:
+        notes.append(f"{LIBRARY} could not be installed: left out.")
+        return rows, notes
+    load = [python, "-c", f"from mitreattack.stix20 import MitreAttackData; MitreAttackData({str(bundle)!r})"]
+    version = tool_version([str(python), "-m", "pip", "show", LIBRARY], r"Version: (\S+)")
+    theirs = measure(rows, f"{LIBRARY} {version}: `MitreAttackData` of the same file", load, few, env)
+    line = f"{LIBRARY} takes {theirs['median'] / ours['median']:.1f} times as long to load the bundle as ttpmap takes to read, build and write it"
+    if ours["peak"] and theirs["peak"]:
+        line += f", and {theirs['peak'] / ours['peak']:.1f} times the memory"
+    notes.append(line + ".")
+    ask = rows[0]
+    notes.append(
+        f"A look-up with ttpmap, process start included, takes {seconds(ask['median'])}: "
+        f"{theirs['median'] / ask['median']:,.0f} times less than {LIBRARY} needs before its first answer."
+    )
+    return rows, notes
+
+
+def page(rows, notes, runs):
+    version = tool_version([str(PROGRAM), "--version"], r"ttpmap (\S+)")
+    attack = tool_version([str(PROGRAM), "kb", "info"], r"techniques, tactics\s+as of ATT&CK (\S+)")
+    size = PROGRAM.stat().st_size / 1e6
+    timer = "hyperfine" if shutil.which("hyperfine") else "a timer in the script"
+    out = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench` (benches/run.py); do not edit. Whole processes, start included, release build, warm file",
+        f"cache; {runs} runs each (a tenth of that where the bundle is read), timed by {timer}. Peak memory is the resident set that GNU",
+        "time reports, instructions are callgrind's. Limits are the project's own aims.",
+        "",
+        f"ttpmap {version}, built-in ATT&CK {attack}, a program of {size:.1f} MB; {machine()}, shared with other work.",
+        "",
+        "| what | median | fastest | peak memory | instructions | limit |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        memory = f"{row['peak']:.1f} MB" if row["peak"] else ""
+        count = f"{row['instructions'] / 1e6:.1f} M" if row["instructions"] else ""
+        out.append(f"| {row['name']} | {seconds(row['median'])} | {seconds(row['fastest'])} | {memory} | {count} | {row['limit']} |")
+    out += ["", *[f"- {note}" for note in notes], ""]
+    return "\n".join(out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=50, help="runs of each command (50)")
+    default = os.environ.get("TTPMAP_SHARED", ROOT / ".." / "shared")
+    parser.add_argument("--shared", type=pathlib.Path, default=pathlib.Path(default), help="folder with attack/ and samples/")
+    args = parser.parse_args()
+    if not PROGRAM.exists():
+        sys.exit("no release build: run `make build` first")
+    with tempfile.TemporaryDirectory() as folder:
+        rows, notes = run_all(args.runs, args.shared, pathlib.Path(folder))
+    target = ROOT / "docs" / "benchmarks.md"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(page(rows, notes, args.runs), encoding="utf-8")
+    print(target.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
