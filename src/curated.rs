@@ -181,7 +181,7 @@ impl Curated {
         for (text, record, origin) in Phrases::new(index).all().filter(|(_, _, origin)| *origin == Origin::Lexicon) {
             debug_assert_eq!(origin, Origin::Lexicon);
             let Some(object) = index.at(record.object.get()) else { continue };
-            let near = part(tokens, record.near).iter().filter_map(|t| texts.get(usize::from(t.get())));
+            let near = part(tokens, record.near()).iter().filter_map(|t| texts.get(usize::from(t.get())));
             let phrase = LexiconPhrase { text: text.to_owned(), near: near.map(|s| index.string(*s).to_owned()).collect() };
             let phrases = &mut curated.lexicon.entry(object.id()).or_default().phrases;
             if !phrases.contains(&phrase) {

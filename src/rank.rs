@@ -38,6 +38,21 @@ pub struct Evidence {
     pub tactic: Option<AttackId>,
     /// What was second in the segment, and how sure; for [`Options::explain`].
     pub second: Option<(AttackId, f32)>,
+    /// The recorded procedure of the technique that is most like the segment, where the knowledge base has prose; for
+    /// [`Options::explain`].
+    pub procedure: Option<Procedure>,
+}
+
+/// A procedure that ATT&CK records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Procedure {
+    /// The group, software or campaign.
+    pub actor: AttackId,
+    /// ATT&CK's text.
+    pub text: String,
+    /// The name of the source that ATT&CK cites; may be empty.
+    pub source: String,
 }
 
 /// A technique, tactic, group, software or campaign that a text speaks of.
@@ -182,7 +197,7 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         };
         let scene = Scene { document, sightings: &sightings, judgement: judgement.as_ref() };
         for (i, candidates) in candidates.into_iter().enumerate() {
-            self.techniques(&scene, i, candidates, &section_tactics[i], min, &mut pieces);
+            self.techniques(&scene, i, candidates, &section_tactics[i], min, options.explain, &mut pieces);
             self.named(&scene, i, &mut pieces);
         }
         self.join(pieces, options)
@@ -229,6 +244,39 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         }
     }
 
+    /// The recorded procedure that shares most with a segment: stems in common, each worth the less the more of the
+    /// technique's procedures have it.
+    fn nearest_procedure(&self, object: ObjectRef<'_, D>, scene: &Scene<'_>, sighting: &Sighting) -> Option<Procedure> {
+        if !self.index.has_prose() {
+            return None;
+        }
+        let mut tokenizer = crate::text::token::Tokenizer::default();
+        let mut stems = |text: &str, span: Span| -> BTreeSet<u64> {
+            let mut words = Vec::new();
+            tokenizer.words(text, span, &mut words);
+            crate::matching::phrases::content(&words).iter().map(|w| w.stem).collect()
+        };
+        let segment = stems(scene.document.text(), sighting.segment.span);
+        let recorded: Vec<_> = object.incoming().filter(|r| r.kind == RelationKind::Uses && !r.text().is_empty()).collect();
+        let texts: Vec<BTreeSet<u64>> = recorded.iter().map(|r| stems(r.text(), Span::new(0, r.text().len()))).collect();
+        let mut counts: BTreeMap<u64, f32> = BTreeMap::new();
+        for stem in texts.iter().flatten() {
+            *counts.entry(*stem).or_default() += 1.0;
+        }
+        let shared = |text: &BTreeSet<u64>| {
+            let worth: f32 = text.intersection(&segment).map(|s| (1.0 + texts.len() as f32 / counts[s]).ln()).sum();
+            worth / (8.0 + text.len() as f32).sqrt()
+        };
+        let best = texts.iter().map(shared).enumerate().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+        let (place, worth) = best?;
+        (worth > 0.0).then(|| Procedure {
+            actor: recorded[place].source.id(),
+            text: recorded[place].text().to_owned(),
+            source: recorded[place].reference().to_owned(),
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
     fn techniques(
         &self,
         scene: &Scene<'_>,
@@ -236,6 +284,7 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         candidates: Vec<Candidate>,
         tactics: &BTreeSet<AttackId>,
         min: f32,
+        explain: bool,
         pieces: &mut Vec<Piece>,
     ) {
         let sighting = &scene.sightings[place];
@@ -262,6 +311,7 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
                 segment: sighting.segment.span,
                 tactic: tactics.iter().copied().find(belongs),
                 second: candidate.second,
+                procedure: if explain { self.nearest_procedure(object, scene, sighting) } else { None },
             };
             Some(Piece { object: candidate.object, evidence, redirected_from: by })
         };
@@ -293,6 +343,7 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
                 segment: sighting.segment.span,
                 tactic: None,
                 second: None,
+                procedure: None,
             };
             pieces.push(Piece { object, evidence, redirected_from });
         };

@@ -61,6 +61,15 @@ struct Piece<'a> {
     tactic: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     second: Option<Second>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    procedure: Option<RecordedProcedure<'a>>,
+}
+
+#[derive(Serialize)]
+struct RecordedProcedure<'a> {
+    actor: String,
+    text: &'a str,
+    source: &'a str,
 }
 
 #[derive(Serialize)]
@@ -157,6 +166,7 @@ fn piece<'a>(document: &'a Document, evidence: &'a Evidence) -> Piece<'a> {
         why: &evidence.why,
         tactic: evidence.tactic.map(|id| id.to_string()),
         second: evidence.second.map(|(id, confidence)| Second { id: id.to_string(), confidence: Rounded(confidence) }),
+        procedure: evidence.procedure.as_ref().map(|p| RecordedProcedure { actor: p.actor.to_string(), text: &p.text, source: &p.source }),
     }
 }
 

@@ -136,6 +136,11 @@ fn evidence(out: &mut String, document: &Document, piece: &Evidence, layout: Lay
         if let Some((id, confidence)) = piece.second {
             let _ = writeln!(out, "{:11}{DIM}second: {id} ({:.0} %){DIM:#}", "", confidence * 100.0);
         }
+        if let Some(procedure) = &piece.procedure {
+            let source = if procedure.source.is_empty() { String::new() } else { format!(" [{}]", printable(&procedure.source)) };
+            let text = fit(&printable(&procedure.text), layout.width.max(40) * 2);
+            let _ = writeln!(out, "{:11}{DIM}like {}: {text}{source}{DIM:#}", "", procedure.actor);
+        }
     }
 }
 

@@ -212,9 +212,10 @@ impl Builder {
             .iter()
             .map(|(phrase, stems, near)| PhraseRecord {
                 text: self.strings.put(&phrase.text),
-                stems: *stems,
-                near: *near,
-                precision: F32::new(phrase.precision),
+                stems_start: stems.start,
+                stems_count: stems.count.get() as u8,
+                near_count: near.count.get() as u8,
+                precision: (phrase.precision * 255.0).round() as u8,
                 object: U16::new(phrase.object),
                 origin: phrase.origin as u8,
                 flags: phrase.flags,

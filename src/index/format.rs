@@ -144,12 +144,13 @@ record! {
     PhraseRecord {
         /// As it was written.
         text: Str,
-        /// Stem ids, in `PTOK`.
-        stems: List,
-        /// Stem ids of which one must stand in the same sentence, in `PTOK`.
-        near: List,
-        /// How often a hit is right, learned from labelled reports; 0..1.
-        precision: F32,
+        /// Where its stem ids start in `PTOK`, and how many they are.
+        stems_start: U32,
+        /// Behind them the stem ids of which one must stand in the same sentence.
+        stems_count: u8,
+        near_count: u8,
+        /// How often a hit is right, learned from labelled reports, in 255ths.
+        precision: u8,
         object: U16,
         /// See `matching::phrases::Origin`.
         origin: u8,
@@ -177,6 +178,21 @@ record! {
         /// The automaton's number for how the first begins.
         prefix: U16,
         rule: U16,
+    }
+}
+
+impl PhraseRecord {
+    pub(crate) fn stems(&self) -> List {
+        List { start: self.stems_start, count: U32::new(u32::from(self.stems_count)) }
+    }
+
+    pub(crate) fn near(&self) -> List {
+        let start = self.stems_start.get().saturating_add(u32::from(self.stems_count));
+        List { start: U32::new(start), count: U32::new(u32::from(self.near_count)) }
+    }
+
+    pub(crate) fn precision(&self) -> f32 {
+        f32::from(self.precision) / 255.0
     }
 }
 

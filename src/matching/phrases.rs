@@ -95,7 +95,12 @@ pub(crate) fn tables(phrases: Vec<Phrase>, tokenizer: &mut Tokenizer) -> Tables 
         for variant in hyphen_variants(&phrase.text) {
             let stems = stems_of(&variant, tokenizer);
             let near: Vec<String> = phrase.near.iter().flat_map(|n| stems_of(n, tokenizer)).collect();
-            if stems.is_empty() || cut.len() >= usize::from(u16::MAX) || !seen.insert((phrase.object, stems.clone(), near.clone())) {
+            let too_long = stems.len() > usize::from(u8::MAX) || near.len() > usize::from(u8::MAX);
+            if stems.is_empty()
+                || too_long
+                || cut.len() >= usize::from(u16::MAX)
+                || !seen.insert((phrase.object, stems.clone(), near.clone()))
+            {
                 continue;
             }
             for stem in &stems {
@@ -172,7 +177,8 @@ fn stems_of(text: &str, tokenizer: &mut Tokenizer) -> Vec<String> {
 pub(crate) struct Phrases<'a, D> {
     index: &'a Index<D>,
     stems: &'a [StemRecord],
-    texts: &'a [Str],
+    /// The stems, in their order: read out once, for they are compared often.
+    texts: Vec<&'a str>,
     phrases: &'a [PhraseRecord],
     tokens: &'a [U16],
     anchors: &'a [U32],
@@ -192,7 +198,7 @@ impl<'a, D: AsRef<[u8]>> Phrases<'a, D> {
         Phrases {
             index,
             stems: index.section(tag::STEMS),
-            texts: index.section(tag::STEM_TEXTS),
+            texts: index.section::<Str>(tag::STEM_TEXTS).iter().map(|s| index.string(*s)).collect(),
             phrases: index.section(tag::PHRASES),
             tokens: index.section(tag::PHRASE_TOKENS),
             anchors: index.section(tag::ANCHORS),
@@ -223,13 +229,10 @@ impl<'a, D: AsRef<[u8]>> Phrases<'a, D> {
         }
         let stem = tokenizer.stem(&surface.to_ascii_lowercase());
         let first = stem.bytes().next()?;
-        let order = |s: &Str| {
-            let t = self.index.string(*s);
-            (t.bytes().next().unwrap_or(0), t.len())
-        };
-        let from = self.texts.partition_point(|s| order(s) < (first, stem.len().saturating_sub(1).max(6)));
-        let to = self.texts.partition_point(|s| order(s) <= (first, stem.len() + 1));
-        (from..to).find(|i| strsim::osa_distance(self.index.string(self.texts[*i]), &stem) == 1).map(|i| i as u16)
+        let order = |text: &&str| (text.bytes().next().unwrap_or(0), text.len());
+        let from = self.texts.partition_point(|t| order(t) < (first, stem.len().saturating_sub(1).max(6)));
+        let to = self.texts.partition_point(|t| order(t) <= (first, stem.len() + 1));
+        (from..to).find(|i| one_edit(self.texts[*i].as_bytes(), stem.as_bytes())).map(|i| i as u16)
     }
 
     /// The phrases in one segment: `words` are its words, `text` what their spans point into.
@@ -299,9 +302,9 @@ impl<'a, D: AsRef<[u8]>> Phrases<'a, D> {
         for phrase in self.filed_under(id) {
             let place = u32::from(phrase.get());
             let Some(record) = self.phrases.get(place as usize) else { continue };
-            let stems = part(self.tokens, record.stems);
+            let stems = part(self.tokens, record.stems());
             let Some(found) = fit(at, stems, ids) else { continue };
-            let near = part(self.tokens, record.near);
+            let near = part(self.tokens, record.near());
             if !near.is_empty() && !near.iter().any(|n| ids.iter().any(|(i, _)| *i == Some(n.get()))) {
                 continue;
             }
@@ -318,7 +321,7 @@ impl<'a, D: AsRef<[u8]>> Phrases<'a, D> {
                 proper,
                 span,
                 quality: found.quality,
-                precision: record.precision.get(),
+                precision: record.precision(),
                 words: stems.len(),
             });
         }
@@ -383,6 +386,19 @@ fn named_in_context(text: &str, span: Span) -> bool {
     let tail = &text[span.end..];
     let after: Vec<String> = tail.split(|c: char| c.is_whitespace() || c == '.').filter(|w| !w.is_empty()).take(1).map(clean).collect();
     before.iter().chain(&after).any(|w| NAMING.contains(&w.as_str()))
+}
+
+/// Whether two words are one insertion, deletion, substitution or swap of neighbours apart.
+fn one_edit(a: &[u8], b: &[u8]) -> bool {
+    let same_start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let (a, b) = (&a[same_start..], &b[same_start..]);
+    match a.len().cmp(&b.len()) {
+        std::cmp::Ordering::Less => b.len() == a.len() + 1 && a == &b[1..],
+        std::cmp::Ordering::Greater => a.len() == b.len() + 1 && b == &a[1..],
+        std::cmp::Ordering::Equal => {
+            !a.is_empty() && (a[1..] == b[1..] || (a.len() > 1 && a[0] == b[1] && a[1] == b[0] && a[2..] == b[2..]))
+        }
+    }
 }
 
 struct Fit {

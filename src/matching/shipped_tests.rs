@@ -127,8 +127,8 @@ fn no_phrase_stands_under_two_techniques_without_a_condition() {
     let mut seen: BTreeMap<Vec<u16>, (u16, &str)> = BTreeMap::new();
     let mut wrong = Vec::new();
     let phrases = Phrases::new(&index);
-    for (text, record, _) in phrases.all().filter(|(_, record, _)| part(tokens, record.near).is_empty()) {
-        let stems = part(tokens, record.stems).iter().map(|t| t.get()).collect();
+    for (text, record, _) in phrases.all().filter(|(_, record, _)| part(tokens, record.near()).is_empty()) {
+        let stems = part(tokens, record.stems()).iter().map(|t| t.get()).collect();
         let object = record.object.get();
         let id = |place: u16| index.at(place).map(|o| o.id().to_string()).unwrap_or_default();
         match seen.get(&stems) {

@@ -421,6 +421,9 @@ impl<'a> Model<'a> {
                 rows.iter().filter_map(|(class, row)| Some((self.objects[usize::from(*class)]?, *class, trees.probability(row)))).collect();
             scored.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
             scored.dedup_by_key(|s| s.0);
+            if !all {
+                self.back_off(&mut scored);
+            }
             let list = scored.iter().filter(|s| all || s.2 >= 0.02).map(|(object, class, confidence)| {
                 let second = scored.iter().find(|s| s.0 != *object).and_then(|s| Some((finders.index.at(s.0)?.id(), s.2)));
                 self.candidate(finders, document, sighting, *object, *class, *confidence, second.filter(|_| explain), explain)
@@ -429,6 +432,18 @@ impl<'a> Model<'a> {
         }
         let statuses = status_views(&self.status.linear, document, sightings, &views);
         Judgement { candidates: out, views, statuses }
+    }
+
+    /// Of a technique and its sub-techniques in one segment the surer say it: the technique goes where a
+    /// sub-technique is as sure as it. Where the text doesn't decide between sub-techniques, the technique is surer
+    /// than each of them.
+    fn back_off(&self, scored: &mut Vec<(u16, u16, f32)>) {
+        let facts = |class: u16| self.facts[usize::from(class)];
+        let surer = |s: &(u16, u16, f32), all: &[(u16, u16, f32)]| {
+            all.iter().any(|o| facts(o.1).is_sub && facts(o.1).family == facts(s.1).family && o.2 >= s.2)
+        };
+        let all = scored.clone();
+        scored.retain(|s| facts(s.1).is_sub || !surer(s, &all));
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -45,7 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 200_000, none_share: 0.6 }
+        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 215_000, none_share: 0.6 }
     }
 }
 
@@ -282,11 +282,11 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     fn rank_recipe(&self, keep: usize) -> Recipe {
-        Recipe { classes: self.ids.len() + 1, passes: 12, rate: 0.6, min_examples: 2, keep, spread: 0.5, decay: 0.0 }
+        Recipe { classes: self.ids.len() + 1, passes: 12, rate: 0.6, min_examples: 2, keep, spread: 0.65, decay: 0.0 }
     }
 
     fn gate_recipe(&self) -> Recipe {
-        Recipe { classes: 2, passes: 5, rate: 0.15, min_examples: 3, keep: self.options.keep / 12, spread: 0.5, decay: 0.0 }
+        Recipe { classes: 2, passes: 5, rate: 0.15, min_examples: 3, keep: self.options.keep / 12, spread: 0.65, decay: 0.0 }
     }
 
     /// Trains the parts of the first stage that learn from reports.
@@ -436,7 +436,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let mut out = BTreeMap::new();
         for (place, (text, record, _)) in self.finders.phrases.all().enumerate() {
             if let (Some(folds), Some(object)) = (counts.get(&(place as u32)), self.index.at(record.object.get())) {
-                out.insert(phrase_key(object.id(), text), estimate(record.precision.get(), folds, usize::MAX));
+                out.insert(phrase_key(object.id(), text), estimate(record.precision(), folds, usize::MAX));
             }
         }
         out
