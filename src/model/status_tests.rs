@@ -71,7 +71,12 @@ fn cues_alone_decide_most() {
     for (name, least) in [("tune.tsv", 0.85), ("heldout.tsv", 0.75)] {
         let confusion = measure(&sentences(name), |s| by_rules(&finders, s));
         #[cfg(all())]
-        for s in sentences(name).iter().filter(|_| name == "tune.tsv") { let x = by_rules(&finders, s).unwrap(); if x != s.status { eprintln!("ERR {} said {x}: [{}] {} [[{}]]", s.status, s.heading, s.text, s.focus.of(&s.text)); } }
+        for s in sentences(name).iter().filter(|_| name == "tune.tsv") {
+            let x = by_rules(&finders, s).unwrap();
+            if x != s.status {
+                eprintln!("ERR {} said {x}: [{}] {} [[{}]]", s.status, s.heading, s.text, s.focus.of(&s.text));
+            }
+        }
         confusion.print(&format!("cues on {name}"));
         assert!(confusion.accuracy() >= least, "{name}: {:.3}", confusion.accuracy());
     }
