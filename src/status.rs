@@ -155,7 +155,8 @@ const CUES: &[Cue] = &[
     cue(Asserted, After, "could be recovered"),
     cue(Asserted, After, "could be seen"),
     cue(Asserted, After, "could be observed"),
-    cue(Asserted, After, "show* that"),
+    cue(Asserted, After, "show* that it"),
+    cue(Asserted, After, "show* that the"),
     cue(Asserted, After, "confirm* that"),
     cue(Asserted, After, "can and do"),
     // Tried, and stopped.
@@ -200,9 +201,7 @@ const CUES: &[Cue] = &[
     cue(Prevented, Clause, "thwarted by"),
     cue(Prevented, After, "disrupted"),
     cue(Prevented, After, "stopped an attempt*"),
-    cue(Prevented, After, "stopped the"),
     cue(Prevented, After, "halted"),
-    cue(Prevented, After, "unable to"),
     cue(Prevented, After, "repuls*"),
     cue(Prevented, After, "caught .. trying"),
     cue(Prevented, After, "caught .. attempting"),
@@ -235,6 +234,24 @@ const CUES: &[Cue] = &[
     cue(Prevented, Sentence, "before delivery"),
     cue(Prevented, Sentence, "in time to stop"),
     cue(Prevented, Sentence, "in time to prevent"),
+    cue(Prevented, Before, "failed because"),
+    cue(Prevented, Before, "failed since"),
+    cue(Prevented, Before, "failed as"),
+    cue(Prevented, Before, "failed when"),
+    cue(Prevented, Before, "failed thanks"),
+    cue(Prevented, Before, "failed after"),
+    cue(Prevented, Before, "failed to start"),
+    cue(Prevented, Before, "attempt* failed"),
+    cue(Prevented, Before, "and failed"),
+    cue(Prevented, Before, "but failed"),
+    cue(Prevented, Before, "on startup"),
+    cue(Prevented, Before, "aborted"),
+    cue(Prevented, Before, "abort on"),
+    cue(Prevented, Before, "almost paid"),
+    cue(Prevented, Before, "accessdenied"),
+    cue(Prevented, Before, "access denied"),
+    cue(Prevented, Before, "was cut"),
+    cue(Prevented, Before, "marked as spam"),
     cue(Prevented, Before, "is blocked"),
     cue(Prevented, Before, "are blocked"),
     cue(Prevented, Before, "was detected and"),
@@ -242,14 +259,11 @@ const CUES: &[Cue] = &[
     cue(Prevented, Before, "without success"),
     cue(Prevented, Before, "to no avail"),
     cue(Prevented, Before, "unsuccessful*"),
-    cue(Prevented, Before, "failed"),
     cue(Prevented, Before, "did not succeed"),
     cue(Prevented, Before, "didn t succeed"),
     cue(Prevented, Before, "never ran"),
     cue(Prevented, Before, "never executed"),
     cue(Prevented, Before, "never succeeded"),
-    cue(Prevented, Before, "crashed"),
-    cue(Prevented, Before, "abort*"),
     cue(Prevented, Before, "blocked"),
     cue(Prevented, Before, "thwarted"),
     cue(Prevented, Before, "foiled"),
@@ -307,6 +321,30 @@ const CUES: &[Cue] = &[
     cue(Prevented, Before, "got cut off"),
     cue(Prevented, Before, "got taken down"),
     // It did not happen.
+    cue(Negated, Before, "there is no"),
+    cue(Negated, Before, "there was no"),
+    cue(Negated, Before, "there were no"),
+    cue(Negated, Before, "there are no"),
+    cue(Negated, Before, "there s no"),
+    cue(Negated, Before, "there has been no"),
+    cue(Negated, Before, "there isn t"),
+    cue(Negated, Before, "found no"),
+    cue(Negated, Before, "saw no"),
+    cue(Negated, Before, "see no"),
+    cue(Negated, Before, "seen no"),
+    cue(Negated, Before, "made no"),
+    cue(Negated, Before, "left no"),
+    cue(Negated, Before, "shows no"),
+    cue(Negated, Before, "show no"),
+    cue(Negated, Before, "no .. seen"),
+    cue(Negated, Before, "no .. found"),
+    cue(Negated, Before, "no .. observed"),
+    cue(Negated, Before, "no .. reported"),
+    cue(Negated, Before, "no .. was"),
+    cue(Negated, Before, "no .. were"),
+    cue(Negated, Before, "no .. has been"),
+    cue(Negated, Before, "no .. have been"),
+    cue(Negated, Before, "no .. took place"),
     cue(Negated, After, "no evidence"),
     cue(Negated, After, "no indication*"),
     cue(Negated, After, "no sign*"),
@@ -400,7 +438,6 @@ const CUES: &[Cue] = &[
     cue(Negated, After, "denied .. allegation*"),
     cue(Negated, After, "denied .. report*"),
     cue(Negated, After, "deny"),
-    cue(Negated, After, "excluded"),
     cue(Negated, After, "far from"),
     cue(Negated, After, "hardly any"),
     cue(Negated, After, "not a single"),
@@ -425,11 +462,9 @@ const CUES: &[Cue] = &[
     cue(Negated, Before, "intact"),
     cue(Negated, Before, "unaffected"),
     cue(Negated, Before, "unchanged"),
-    cue(Negated, Before, "alone"),
     cue(Negated, Before, "not implemented"),
     cue(Negated, Before, "inactive"),
     cue(Negated, Before, "ruled out"),
-    cue(Negated, Before, "excluded"),
     cue(Negated, Before, "never happened"),
     cue(Negated, Before, "never took place"),
     cue(Negated, Before, "never materiali*"),
@@ -454,7 +489,19 @@ const CUES: &[Cue] = &[
     cue(Defensive, Clause, "teams should"),
     cue(Defensive, Clause, "should be"),
     cue(Defensive, Clause, "should consider"),
-    cue(Defensive, Clause, "must be"),
+    cue(Defensive, After, "make it harder to"),
+    cue(Defensive, After, "makes it harder to"),
+    cue(Defensive, After, "to detect"),
+    cue(Defensive, After, "help to prevent"),
+    cue(Defensive, After, "helps to prevent"),
+    cue(Defensive, After, "to recognise"),
+    cue(Defensive, After, "to recognize"),
+    cue(Defensive, After, "to stop"),
+    cue(Defensive, After, "please check whether"),
+    cue(Defensive, After, "an exercise"),
+    cue(Defensive, After, "during the exercise"),
+    cue(Defensive, After, "in the exercise"),
+    cue(Defensive, After, "in order to prevent"),
     cue(Defensive, After, "protect* against"),
     cue(Defensive, After, "protect* from"),
     cue(Defensive, After, "defend* against"),
@@ -469,17 +516,15 @@ const CUES: &[Cue] = &[
     cue(Defensive, After, "help* prevent"),
     cue(Defensive, After, "help* detect"),
     cue(Defensive, After, "hunt* for"),
-    cue(Defensive, After, "monitor* for"),
-    cue(Defensive, After, "watch* for"),
-    cue(Defensive, After, "look* for"),
+    cue(Defensive, After, "monitor for"),
+    cue(Defensive, After, "monitoring for"),
+    cue(Defensive, After, "watch for"),
+    cue(Defensive, After, "on the lookout"),
     cue(Defensive, After, "swept for"),
     cue(Defensive, After, "sweep for"),
-    cue(Defensive, After, "scan* for"),
     cue(Defensive, After, "beware of"),
     cue(Defensive, After, "wary of"),
     cue(Defensive, After, "aware of"),
-    cue(Defensive, After, "harder to"),
-    cue(Defensive, After, "harder for"),
     cue(Defensive, After, "meant to spot"),
     cue(Defensive, After, "meant to detect"),
     cue(Defensive, After, "meant to catch"),
@@ -488,38 +533,24 @@ const CUES: &[Cue] = &[
     cue(Defensive, After, "tabletop exercise"),
     cue(Defensive, After, "penetration test*"),
     cue(Defensive, After, "containment measure"),
-    cue(Defensive, After, "prevent*"),
-    cue(Defensive, After, "check whether"),
     cue(Defensive, Before, "alert on"),
     cue(Defensive, Before, "monitor for"),
     cue(Defensive, Before, "keep file integrity"),
-    cue(Defensive, After, "detect*"),
     cue(Defensive, After, "mitigat*"),
     cue(Defensive, After, "defen* from"),
-    cue(Defensive, After, "resist"),
     cue(Defensive, After, "resistant to"),
     cue(Defensive, After, "immune to"),
-    cue(Defensive, After, "response to"),
     cue(Defensive, After, "shield* against"),
     cue(Defensive, After, "shield* from"),
-    cue(Defensive, After, "identify"),
     cue(Defensive, After, "lookout for"),
     cue(Defensive, After, "vigilant"),
     cue(Defensive, After, "training on"),
     cue(Defensive, After, "awareness of"),
-    cue(Defensive, After, "recogni*e"),
-    cue(Defensive, After, "indicator* of"),
-    cue(Defensive, After, "respond* to"),
     cue(Defensive, After, "recover* from"),
     cue(Defensive, After, "block* any"),
-    cue(Defensive, After, "flag* any"),
-    cue(Defensive, After, "flags"),
     cue(Defensive, After, "alerted on"),
     cue(Defensive, After, "alert when"),
     cue(Defensive, After, "alerts when"),
-    cue(Defensive, After, "catch*"),
-    cue(Defensive, Clause, "need to"),
-    cue(Defensive, Clause, "needs to"),
     cue(Defensive, Clause, "should"),
     cue(Defensive, Clause, "now requires"),
     cue(Defensive, Clause, "now require"),
@@ -530,9 +561,6 @@ const CUES: &[Cue] = &[
     cue(Defensive, Clause, "can be prevented"),
     cue(Defensive, Clause, "can be blocked"),
     cue(Defensive, Clause, "mitigated by"),
-    cue(Defensive, Clause, "exercise"),
-    cue(Defensive, Clause, "drill"),
-    cue(Defensive, Clause, "simulat*"),
     cue(Defensive, Clause, "in our lab"),
     cue(Defensive, Clause, "in a lab"),
     cue(Defensive, Clause, "detection rule*"),
@@ -546,6 +574,12 @@ const CUES: &[Cue] = &[
     cue(Defensive, Clause, "remediat*"),
     // What could be.
     cue(Hypothetical, After, "may"),
+    cue(Hypothetical, After, "potentially"),
+    cue(Hypothetical, After, "investigat* whether"),
+    cue(Hypothetical, After, "there is a possibility"),
+    cue(Hypothetical, After, "if the account"),
+    cue(Hypothetical, After, "if they got"),
+    cue(Hypothetical, After, "will move"),
     cue(Hypothetical, After, "might"),
     cue(Hypothetical, After, "could"),
     cue(Hypothetical, After, "would have"),
@@ -556,7 +590,6 @@ const CUES: &[Cue] = &[
     cue(Hypothetical, After, "would be able"),
     cue(Hypothetical, After, "would be in"),
     cue(Hypothetical, After, "would be open"),
-    cue(Hypothetical, After, "potential*"),
     cue(Hypothetical, After, "possibly"),
     cue(Hypothetical, After, "possible that"),
     cue(Hypothetical, After, "perhaps"),
@@ -594,7 +627,6 @@ const CUES: &[Cue] = &[
     cue(Hypothetical, Before, "remains unclear"),
     cue(Hypothetical, After, "threaten* to"),
     cue(Hypothetical, After, "vow* to"),
-    cue(Hypothetical, After, "promis* to"),
     cue(Hypothetical, After, "fear* that"),
     cue(Hypothetical, After, "concern* that"),
     cue(Hypothetical, After, "risk of"),
@@ -602,19 +634,15 @@ const CUES: &[Cue] = &[
     cue(Hypothetical, After, "danger of"),
     cue(Hypothetical, After, "open the door"),
     cue(Hypothetical, After, "opens the door"),
-    cue(Hypothetical, After, "open to"),
+    cue(Hypothetical, After, "be open to"),
     cue(Hypothetical, After, "vulnerable to"),
     cue(Hypothetical, After, "susceptible to"),
     cue(Hypothetical, After, "pave* the way"),
-    cue(Hypothetical, After, "chance of"),
-    cue(Hypothetical, After, "opportunity to"),
     cue(Hypothetical, After, "wanted to"),
     cue(Hypothetical, After, "hoped to"),
     cue(Hypothetical, After, "likely to"),
     cue(Hypothetical, After, "expected to"),
     cue(Hypothetical, After, "claim* to have"),
-    cue(Hypothetical, After, "claimed to"),
-    cue(Hypothetical, After, "whether"),
     cue(Hypothetical, After, "speculat*"),
     cue(Hypothetical, After, "rumou*"),
     cue(Hypothetical, After, "scenario"),
@@ -627,17 +655,10 @@ const CUES: &[Cue] = &[
     cue(Hypothetical, After, "had .. would"),
     cue(Hypothetical, After, "were .. to"),
     cue(Hypothetical, After, "consider* the possibility"),
-    cue(Hypothetical, After, "possibility"),
     cue(Hypothetical, After, "conceivabl*"),
-    cue(Hypothetical, After, "suspicion"),
-    cue(Hypothetical, After, "prepar* to"),
     cue(Hypothetical, After, "poised to"),
     cue(Hypothetical, After, "on the verge of"),
     cue(Hypothetical, After, "next step would be"),
-    cue(Hypothetical, After, "were to"),
-    cue(Hypothetical, After, "unless"),
-    cue(Hypothetical, After, "in case"),
-    cue(Hypothetical, After, "enough to"),
     // What is said of threats at large.
     cue(Generic, Clause, "commonly used"),
     cue(Generic, Clause, "commonly use"),
@@ -675,6 +696,7 @@ const CUES: &[Cue] = &[
     cue(Generic, Sentence, "over the previous year"),
     cue(Generic, Sentence, "compared to last year"),
     cue(Generic, Sentence, "according to statistics"),
+    cue(Generic, Clause, "means to"),
     cue(Generic, Clause, "is when"),
     cue(Generic, Clause, "occurs when"),
     cue(Generic, Clause, "happens when"),
@@ -689,8 +711,6 @@ const CUES: &[Cue] = &[
     cue(Generic, Clause, "of respondents"),
     cue(Generic, Clause, "of companies"),
     cue(Generic, Clause, "of cases"),
-    cue(Generic, Clause, "prevalent"),
-    cue(Generic, Clause, "widespread"),
     cue(Generic, Clause, "widely used"),
     cue(Generic, Clause, "best known"),
     cue(Generic, Clause, "these days"),
@@ -703,18 +723,12 @@ const CUES: &[Cue] = &[
     cue(Generic, Clause, "one of the oldest"),
     cue(Generic, Clause, "one of the easiest"),
     cue(Generic, Clause, "one of the simplest"),
-    cue(Generic, Clause, "trend*"),
-    cue(Generic, Clause, "whenever"),
-    cue(Generic, Clause, "traditionally"),
-    cue(Generic, Clause, "classic"),
-    cue(Generic, Clause, "known for"),
-    cue(Generic, Clause, "is called"),
-    cue(Generic, Clause, "are called"),
     cue(Generic, Clause, "per year"),
     cue(Generic, Clause, "rarely"),
-    cue(Generic, Clause, "in principle"),
-    cue(Generic, Clause, "popular"),
 ];
+
+/// Someone who may be anyone.
+const SOMEONE: [&str; 8] = ["attacker", "adversary", "criminal", "intruder", "hacker", "actor", "user", "fraudster"];
 
 /// Words of a heading under which everything is the defender's.
 const DEFENSIVE_HEADINGS: [&str; 16] = [
@@ -827,6 +841,38 @@ const IMPERATIVES: [&str; 89] = [
     "subscribe",
     "prohibit",
     "forbid",
+];
+
+/// Verbs of advice that nobody would write of malware.
+const ADVICE: [&str; 28] = [
+    "apply",
+    "avoid",
+    "audit",
+    "backup",
+    "compare",
+    "configure",
+    "consider",
+    "educate",
+    "enforce",
+    "ensure",
+    "harden",
+    "implement",
+    "limit",
+    "patch",
+    "prioritise",
+    "prioritize",
+    "protect",
+    "reject",
+    "require",
+    "restrict",
+    "review",
+    "revoke",
+    "rotate",
+    "segment",
+    "teach",
+    "train",
+    "upgrade",
+    "verify",
 ];
 
 /// Words with which a clause begins.
@@ -1309,9 +1355,19 @@ impl Scene<'_> {
             Reach::Sentence => (0, self.words.len()),
         };
         (low..high).any(|at| {
-            // What stands between a cue and a far behaviour is mostly another behaviour.
-            is_match(cue.words, &self.words[at..high]).is_some_and(|n| cue.reach != Reach::After || self.from.saturating_sub(at + n) <= 12)
+            // What stands between a cue and a far behaviour is mostly another behaviour, and a denial late in a long one
+            // is of something else.
+            let late = cue.reach == Reach::After && cue.status == Negated && at > self.from + 5;
+            let reaches = |n: usize| cue.reach != Reach::After || self.from.saturating_sub(at + n) <= 12;
+            !late && !self.is_month(at) && is_match(cue.words, &self.words[at..high]).is_some_and(reaches)
         })
+    }
+
+    /// "in May 2019" is no possibility.
+    fn is_month(&self, at: usize) -> bool {
+        self.word(at) == "may"
+            && self.sentence[self.words[at].1..].starts_with('M')
+            && (at > 0 || self.word(1).bytes().all(|b| b.is_ascii_digit()))
     }
 
     /// "tried to ... but was denied": the failure may stand in another clause.
@@ -1324,11 +1380,22 @@ impl Scene<'_> {
     /// behaviour "was ... rejected".
     fn is_stopped(&self) -> bool {
         let is_stop = |i: usize| STOPS.contains(&self.word(i));
+        // Files are dropped and processes terminated by malware as well.
+        let is_passive_stop = |i: usize| {
+            is_stop(i)
+                && !matches!(
+                    self.word(i),
+                    "dropped" | "terminated" | "removed" | "killed" | "stripped" | "contained" | "disrupted" | "filtered"
+                )
+        };
         let guarded = (self.low..self.to).any(|i| TOOLS.contains(&self.word(i)) && (i + 1..(i + 4).min(self.to)).any(is_stop));
         let passive = (self.from..self.high).any(|i| {
-            matches!(self.word(i), "was" | "were" | "been" | "is" | "are" | "got" | "being") && (i + 1..(i + 4).min(self.high)).any(is_stop)
+            matches!(self.word(i), "was" | "were" | "been" | "is" | "are" | "got" | "being")
+                && (i + 1..(i + 4).min(self.high)).any(is_passive_stop)
         });
-        guarded || passive
+        let fails =
+            matches!(self.word(self.to), "failed" | "crashed" | "aborted" | "blocked" | "denied" | "refused" | "rejected" | "stopped");
+        guarded || passive || fails
     }
 
     /// "no data was encrypted", "was not encrypted": the word stands before the behaviour, opens it, or follows it.
@@ -1339,14 +1406,21 @@ impl Scene<'_> {
                 || (self.word(i) == "t" && i > 0 && self.word(i - 1).ends_with('n'))
         };
         let near = self.from.saturating_sub(4).max(self.low)..self.from;
+        let done =
+            |i: usize| matches!(self.word(i), "was" | "were" | "is" | "are" | "did" | "has" | "have" | "been" | "wasn" | "weren" | "didn");
+        let behind = (self.to..(self.to + 3).min(self.high)).any(|i| not(i) && done(i - 1));
         let opens = no(self.low) && self.from - self.low <= 8 || no(self.from);
-        opens || near.clone().any(no) || near.clone().any(not) || (self.to..(self.to + 3).min(self.high)).any(not)
+        opens || near.clone().any(no) || near.clone().any(not) || behind
     }
 
     /// An instruction: "Restrict ...", "To limit ..., use ...".
     fn is_instruction(&self) -> bool {
-        if self.sentence.trim_start().starts_with(char::is_lowercase) || self.from == 0 {
+        if self.sentence.trim_start().starts_with(char::is_lowercase) {
             return false;
+        }
+        // A list of what malware can do begins its items with verbs too.
+        if self.from == 0 {
+            return ADVICE.contains(&self.first()) && self.sentence.trim_end().ends_with('.');
         }
         let imperative = |at: usize| IMPERATIVES.contains(&self.word(at)) && self.word(at + 1) != "of" && self.word(at + 1) != ";";
         let comma = self.words.iter().position(|w| w.0 == ",").filter(|_| matches!(self.first(), "to" | "if" | "where"));
@@ -1383,13 +1457,14 @@ impl Scene<'_> {
     fn is_at_large(&self) -> bool {
         (self.low..self.from).any(|i| {
             let bare = i == 0 || !ARTICLES.contains(&self.word(i - 1)) && !(i > 1 && ARTICLES.contains(&self.word(i - 2)));
+            let someone = i > 0 && matches!(self.word(i - 1), "a" | "an" | "any") && SOMEONE.contains(&self.word(i));
             let many = i > 0 && matches!(self.word(i - 1), "many" | "most");
-            if !(AT_LARGE.contains(&self.word(i)) && (bare || many)) {
+            if !(someone || AT_LARGE.contains(&self.word(i)) && (bare || many)) {
                 return false;
             }
             let between = i + 1..self.from;
-            let past = between.clone().chain([self.from]).any(|j| is_past(self.word(j)));
             let habit = between.clone().any(|j| HABITS.contains(&self.word(j)));
+            let past = between.clone().any(|j| is_past(self.word(j))) || !habit && is_past(self.word(self.from));
             let perfect = is_match("have in the past", &self.words[i + 1..]).is_some();
             perfect || !past && (habit || between.len() <= 1 || many)
         })
@@ -1436,7 +1511,8 @@ fn without_asides(words: Vec<(String, usize)>, from: usize, to: usize) -> (Vec<(
 pub(crate) fn by_cues(sentence: &str, start: usize, end: usize, heading: &str) -> Option<Status> {
     let scene = Scene::new(sentence, start, end);
     let heading = heading.to_lowercase();
-    let advice = DEFENSIVE_HEADINGS.iter().any(|h| heading.contains(h));
+    let of_adversary = ["evasion", "evad", "bypass", "anti"].iter().any(|h| heading.contains(h));
+    let advice = !of_adversary && DEFENSIVE_HEADINGS.iter().any(|h| heading.contains(h));
     if scene.is_instruction() || advice && !scene.is_act_of_adversary() || scene.is_act_of_defender() {
         return Some(Defensive);
     }
