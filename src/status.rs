@@ -155,7 +155,8 @@ const CUES: &[Cue] = &[
     cue(Asserted, After, "could be recovered"),
     cue(Asserted, After, "could be seen"),
     cue(Asserted, After, "could be observed"),
-    cue(Asserted, After, "show* that"),
+    cue(Asserted, After, "show* that it"),
+    cue(Asserted, After, "show* that the"),
     cue(Asserted, After, "confirm* that"),
     cue(Asserted, After, "can and do"),
     // Tried, and stopped.
@@ -198,6 +199,59 @@ const CUES: &[Cue] = &[
     cue(Prevented, Clause, "stopped by"),
     cue(Prevented, Clause, "halted by"),
     cue(Prevented, Clause, "thwarted by"),
+    cue(Prevented, After, "disrupted"),
+    cue(Prevented, After, "stopped an attempt*"),
+    cue(Prevented, After, "halted"),
+    cue(Prevented, After, "repuls*"),
+    cue(Prevented, After, "caught .. trying"),
+    cue(Prevented, After, "caught .. attempting"),
+    cue(Prevented, After, "fended off"),
+    cue(Prevented, After, "warded off"),
+    cue(Prevented, After, "stymied"),
+    cue(Prevented, Before, "which .. blocked"),
+    cue(Prevented, Before, "which .. prevented"),
+    cue(Prevented, Before, "which .. rejected"),
+    cue(Prevented, Before, "which .. stopped"),
+    cue(Prevented, Before, "which .. refused"),
+    cue(Prevented, Before, "would not let"),
+    cue(Prevented, Before, "turned it away"),
+    cue(Prevented, Before, "turned them away"),
+    cue(Prevented, Before, "had been patched"),
+    cue(Prevented, Before, "to no effect"),
+    cue(Prevented, Before, "with no success"),
+    cue(Prevented, Before, "no success"),
+    cue(Prevented, Before, "got nowhere"),
+    cue(Prevented, Before, "came to naught"),
+    cue(Prevented, Before, "never started"),
+    cue(Prevented, Before, "never reached"),
+    cue(Prevented, Before, "not succeed"),
+    cue(Prevented, Before, "came too late"),
+    cue(Prevented, Sentence, "before any"),
+    cue(Prevented, Sentence, "before it could"),
+    cue(Prevented, Sentence, "before they could"),
+    cue(Prevented, Sentence, "before anyone"),
+    cue(Prevented, Sentence, "before execution"),
+    cue(Prevented, Sentence, "before delivery"),
+    cue(Prevented, Sentence, "in time to stop"),
+    cue(Prevented, Sentence, "in time to prevent"),
+    cue(Prevented, Before, "failed because"),
+    cue(Prevented, Before, "failed since"),
+    cue(Prevented, Before, "failed as"),
+    cue(Prevented, Before, "failed when"),
+    cue(Prevented, Before, "failed thanks"),
+    cue(Prevented, Before, "failed after"),
+    cue(Prevented, Before, "failed to start"),
+    cue(Prevented, Before, "attempt* failed"),
+    cue(Prevented, Before, "and failed"),
+    cue(Prevented, Before, "but failed"),
+    cue(Prevented, Before, "on startup"),
+    cue(Prevented, Before, "aborted"),
+    cue(Prevented, Before, "abort on"),
+    cue(Prevented, Before, "almost paid"),
+    cue(Prevented, Before, "accessdenied"),
+    cue(Prevented, Before, "access denied"),
+    cue(Prevented, Before, "was cut"),
+    cue(Prevented, Before, "marked as spam"),
     cue(Prevented, Before, "is blocked"),
     cue(Prevented, Before, "are blocked"),
     cue(Prevented, Before, "was detected and"),
@@ -205,14 +259,11 @@ const CUES: &[Cue] = &[
     cue(Prevented, Before, "without success"),
     cue(Prevented, Before, "to no avail"),
     cue(Prevented, Before, "unsuccessful*"),
-    cue(Prevented, Before, "failed"),
     cue(Prevented, Before, "did not succeed"),
     cue(Prevented, Before, "didn t succeed"),
     cue(Prevented, Before, "never ran"),
     cue(Prevented, Before, "never executed"),
     cue(Prevented, Before, "never succeeded"),
-    cue(Prevented, Before, "crashed"),
-    cue(Prevented, Before, "abort*"),
     cue(Prevented, Before, "blocked"),
     cue(Prevented, Before, "thwarted"),
     cue(Prevented, Before, "foiled"),
@@ -270,6 +321,30 @@ const CUES: &[Cue] = &[
     cue(Prevented, Before, "got cut off"),
     cue(Prevented, Before, "got taken down"),
     // It did not happen.
+    cue(Negated, Before, "there is no"),
+    cue(Negated, Before, "there was no"),
+    cue(Negated, Before, "there were no"),
+    cue(Negated, Before, "there are no"),
+    cue(Negated, Before, "there s no"),
+    cue(Negated, Before, "there has been no"),
+    cue(Negated, Before, "there isn t"),
+    cue(Negated, Before, "found no"),
+    cue(Negated, Before, "saw no"),
+    cue(Negated, Before, "see no"),
+    cue(Negated, Before, "seen no"),
+    cue(Negated, Before, "made no"),
+    cue(Negated, Before, "left no"),
+    cue(Negated, Before, "shows no"),
+    cue(Negated, Before, "show no"),
+    cue(Negated, Before, "no .. seen"),
+    cue(Negated, Before, "no .. found"),
+    cue(Negated, Before, "no .. observed"),
+    cue(Negated, Before, "no .. reported"),
+    cue(Negated, Before, "no .. was"),
+    cue(Negated, Before, "no .. were"),
+    cue(Negated, Before, "no .. has been"),
+    cue(Negated, Before, "no .. have been"),
+    cue(Negated, Before, "no .. took place"),
     cue(Negated, After, "no evidence"),
     cue(Negated, After, "no indication*"),
     cue(Negated, After, "no sign*"),
@@ -345,8 +420,56 @@ const CUES: &[Cue] = &[
     cue(Negated, Before, "found none"),
     cue(Negated, Before, "found nothing"),
     cue(Negated, Before, "turned up nothing"),
+    cue(Negated, After, "nothing"),
+    cue(Negated, After, "cannot"),
+    cue(Negated, After, "can not"),
+    cue(Negated, After, "unlike"),
+    cue(Negated, After, "nor"),
+    cue(Negated, After, "none"),
+    cue(Negated, After, "stopped short of"),
+    cue(Negated, After, "refrain* from"),
+    cue(Negated, After, "dismissed"),
+    cue(Negated, After, "disputed"),
+    cue(Negated, After, "debunked"),
+    cue(Negated, After, "disprove*"),
+    cue(Negated, After, "rejected .. claim*"),
+    cue(Negated, After, "rejected .. allegation*"),
+    cue(Negated, After, "rejected .. report*"),
+    cue(Negated, After, "denied .. allegation*"),
+    cue(Negated, After, "denied .. report*"),
+    cue(Negated, After, "deny"),
+    cue(Negated, After, "far from"),
+    cue(Negated, After, "hardly any"),
+    cue(Negated, After, "not a single"),
+    cue(Negated, After, "no case"),
+    cue(Negated, After, "no instance"),
+    cue(Negated, After, "omits"),
+    cue(Negated, After, "skips"),
     cue(Negated, Sentence, "false positive*"),
     cue(Negated, Sentence, "false alarm*"),
+    cue(Negated, Before, "is unfounded"),
+    cue(Negated, Before, "are unfounded"),
+    cue(Negated, Before, "were unfounded"),
+    cue(Negated, Before, "unfounded"),
+    cue(Negated, Before, "baseless"),
+    cue(Negated, Before, "incorrect"),
+    cue(Negated, Before, "disproved"),
+    cue(Negated, Before, "disproven"),
+    cue(Negated, Before, "debunked"),
+    cue(Negated, Before, "a hoax"),
+    cue(Negated, Before, "unaltered"),
+    cue(Negated, Before, "untouched"),
+    cue(Negated, Before, "intact"),
+    cue(Negated, Before, "unaffected"),
+    cue(Negated, Before, "unchanged"),
+    cue(Negated, Before, "not implemented"),
+    cue(Negated, Before, "inactive"),
+    cue(Negated, Before, "ruled out"),
+    cue(Negated, Before, "never happened"),
+    cue(Negated, Before, "never took place"),
+    cue(Negated, Before, "never materiali*"),
+    cue(Negated, Before, "did not materiali*"),
+    cue(Negated, Before, "no such"),
     // What defenders do and advise.
     cue(Defensive, Clause, "we recommend"),
     cue(Defensive, Clause, "recommend*"),
@@ -366,7 +489,19 @@ const CUES: &[Cue] = &[
     cue(Defensive, Clause, "teams should"),
     cue(Defensive, Clause, "should be"),
     cue(Defensive, Clause, "should consider"),
-    cue(Defensive, Clause, "must be"),
+    cue(Defensive, After, "make it harder to"),
+    cue(Defensive, After, "makes it harder to"),
+    cue(Defensive, After, "to detect"),
+    cue(Defensive, After, "help to prevent"),
+    cue(Defensive, After, "helps to prevent"),
+    cue(Defensive, After, "to recognise"),
+    cue(Defensive, After, "to recognize"),
+    cue(Defensive, After, "to stop"),
+    cue(Defensive, After, "please check whether"),
+    cue(Defensive, After, "an exercise"),
+    cue(Defensive, After, "during the exercise"),
+    cue(Defensive, After, "in the exercise"),
+    cue(Defensive, After, "in order to prevent"),
     cue(Defensive, After, "protect* against"),
     cue(Defensive, After, "protect* from"),
     cue(Defensive, After, "defend* against"),
@@ -381,17 +516,15 @@ const CUES: &[Cue] = &[
     cue(Defensive, After, "help* prevent"),
     cue(Defensive, After, "help* detect"),
     cue(Defensive, After, "hunt* for"),
-    cue(Defensive, After, "monitor* for"),
-    cue(Defensive, After, "watch* for"),
-    cue(Defensive, After, "look* for"),
+    cue(Defensive, After, "monitor for"),
+    cue(Defensive, After, "monitoring for"),
+    cue(Defensive, After, "watch for"),
+    cue(Defensive, After, "on the lookout"),
     cue(Defensive, After, "swept for"),
     cue(Defensive, After, "sweep for"),
-    cue(Defensive, After, "scan* for"),
     cue(Defensive, After, "beware of"),
     cue(Defensive, After, "wary of"),
     cue(Defensive, After, "aware of"),
-    cue(Defensive, After, "harder to"),
-    cue(Defensive, After, "harder for"),
     cue(Defensive, After, "meant to spot"),
     cue(Defensive, After, "meant to detect"),
     cue(Defensive, After, "meant to catch"),
@@ -400,13 +533,53 @@ const CUES: &[Cue] = &[
     cue(Defensive, After, "tabletop exercise"),
     cue(Defensive, After, "penetration test*"),
     cue(Defensive, After, "containment measure"),
-    cue(Defensive, After, "prevent*"),
-    cue(Defensive, After, "check whether"),
     cue(Defensive, Before, "alert on"),
     cue(Defensive, Before, "monitor for"),
     cue(Defensive, Before, "keep file integrity"),
+    cue(Defensive, After, "mitigat*"),
+    cue(Defensive, After, "defen* from"),
+    cue(Defensive, After, "resistant to"),
+    cue(Defensive, After, "immune to"),
+    cue(Defensive, After, "shield* against"),
+    cue(Defensive, After, "shield* from"),
+    cue(Defensive, After, "lookout for"),
+    cue(Defensive, After, "vigilant"),
+    cue(Defensive, After, "training on"),
+    cue(Defensive, After, "awareness of"),
+    cue(Defensive, After, "recover* from"),
+    cue(Defensive, After, "block* any"),
+    cue(Defensive, After, "alerted on"),
+    cue(Defensive, After, "alert when"),
+    cue(Defensive, After, "alerts when"),
+    cue(Defensive, Clause, "should"),
+    cue(Defensive, Clause, "now requires"),
+    cue(Defensive, Clause, "now require"),
+    cue(Defensive, Clause, "now requiring"),
+    cue(Defensive, Clause, "mandatory"),
+    cue(Defensive, Clause, "can be detected"),
+    cue(Defensive, Clause, "can be mitigated"),
+    cue(Defensive, Clause, "can be prevented"),
+    cue(Defensive, Clause, "can be blocked"),
+    cue(Defensive, Clause, "mitigated by"),
+    cue(Defensive, Clause, "in our lab"),
+    cue(Defensive, Clause, "in a lab"),
+    cue(Defensive, Clause, "detection rule*"),
+    cue(Defensive, Clause, "sigma rule*"),
+    cue(Defensive, Clause, "yara"),
+    cue(Defensive, Clause, "snort"),
+    cue(Defensive, Clause, "signature for"),
+    cue(Defensive, Clause, "signatures for"),
+    cue(Defensive, Clause, "as a precaution"),
+    cue(Defensive, Clause, "hardened"),
+    cue(Defensive, Clause, "remediat*"),
     // What could be.
     cue(Hypothetical, After, "may"),
+    cue(Hypothetical, After, "potentially"),
+    cue(Hypothetical, After, "investigat* whether"),
+    cue(Hypothetical, After, "there is a possibility"),
+    cue(Hypothetical, After, "if the account"),
+    cue(Hypothetical, After, "if they got"),
+    cue(Hypothetical, After, "will move"),
     cue(Hypothetical, After, "might"),
     cue(Hypothetical, After, "could"),
     cue(Hypothetical, After, "would have"),
@@ -417,7 +590,6 @@ const CUES: &[Cue] = &[
     cue(Hypothetical, After, "would be able"),
     cue(Hypothetical, After, "would be in"),
     cue(Hypothetical, After, "would be open"),
-    cue(Hypothetical, After, "potential*"),
     cue(Hypothetical, After, "possibly"),
     cue(Hypothetical, After, "possible that"),
     cue(Hypothetical, After, "perhaps"),
@@ -453,6 +625,40 @@ const CUES: &[Cue] = &[
     cue(Hypothetical, Before, "is unconfirmed"),
     cue(Hypothetical, Before, "cannot be confirmed"),
     cue(Hypothetical, Before, "remains unclear"),
+    cue(Hypothetical, After, "threaten* to"),
+    cue(Hypothetical, After, "vow* to"),
+    cue(Hypothetical, After, "fear* that"),
+    cue(Hypothetical, After, "concern* that"),
+    cue(Hypothetical, After, "risk of"),
+    cue(Hypothetical, After, "risk that"),
+    cue(Hypothetical, After, "danger of"),
+    cue(Hypothetical, After, "open the door"),
+    cue(Hypothetical, After, "opens the door"),
+    cue(Hypothetical, After, "be open to"),
+    cue(Hypothetical, After, "vulnerable to"),
+    cue(Hypothetical, After, "susceptible to"),
+    cue(Hypothetical, After, "pave* the way"),
+    cue(Hypothetical, After, "wanted to"),
+    cue(Hypothetical, After, "hoped to"),
+    cue(Hypothetical, After, "likely to"),
+    cue(Hypothetical, After, "expected to"),
+    cue(Hypothetical, After, "claim* to have"),
+    cue(Hypothetical, After, "speculat*"),
+    cue(Hypothetical, After, "rumou*"),
+    cue(Hypothetical, After, "scenario"),
+    cue(Hypothetical, After, "unverified"),
+    cue(Hypothetical, After, "unproven"),
+    cue(Hypothetical, After, "not confirmed"),
+    cue(Hypothetical, After, "not been confirmed"),
+    cue(Hypothetical, After, "in the event"),
+    cue(Hypothetical, After, "if .. would"),
+    cue(Hypothetical, After, "had .. would"),
+    cue(Hypothetical, After, "were .. to"),
+    cue(Hypothetical, After, "consider* the possibility"),
+    cue(Hypothetical, After, "conceivabl*"),
+    cue(Hypothetical, After, "poised to"),
+    cue(Hypothetical, After, "on the verge of"),
+    cue(Hypothetical, After, "next step would be"),
     // What is said of threats at large.
     cue(Generic, Clause, "commonly used"),
     cue(Generic, Clause, "commonly use"),
@@ -490,7 +696,39 @@ const CUES: &[Cue] = &[
     cue(Generic, Sentence, "over the previous year"),
     cue(Generic, Sentence, "compared to last year"),
     cue(Generic, Sentence, "according to statistics"),
+    cue(Generic, Clause, "means to"),
+    cue(Generic, Clause, "is when"),
+    cue(Generic, Clause, "occurs when"),
+    cue(Generic, Clause, "happens when"),
+    cue(Generic, Clause, "works by"),
+    cue(Generic, Clause, "on average"),
+    cue(Generic, Clause, "of all attacks"),
+    cue(Generic, Clause, "of all incidents"),
+    cue(Generic, Clause, "of incidents"),
+    cue(Generic, Clause, "of breaches"),
+    cue(Generic, Clause, "of organizations"),
+    cue(Generic, Clause, "of organisations"),
+    cue(Generic, Clause, "of respondents"),
+    cue(Generic, Clause, "of companies"),
+    cue(Generic, Clause, "of cases"),
+    cue(Generic, Clause, "widely used"),
+    cue(Generic, Clause, "best known"),
+    cue(Generic, Clause, "these days"),
+    cue(Generic, Clause, "today s"),
+    cue(Generic, Clause, "in most cases"),
+    cue(Generic, Clause, "type of attack"),
+    cue(Generic, Clause, "kind of attack"),
+    cue(Generic, Clause, "class of attack*"),
+    cue(Generic, Clause, "means that an"),
+    cue(Generic, Clause, "one of the oldest"),
+    cue(Generic, Clause, "one of the easiest"),
+    cue(Generic, Clause, "one of the simplest"),
+    cue(Generic, Clause, "per year"),
+    cue(Generic, Clause, "rarely"),
 ];
+
+/// Someone who may be anyone.
+const SOMEONE: [&str; 8] = ["attacker", "adversary", "criminal", "intruder", "hacker", "actor", "user", "fraudster"];
 
 /// Words of a heading under which everything is the defender's.
 const DEFENSIVE_HEADINGS: [&str; 16] = [
@@ -513,7 +751,7 @@ const DEFENSIVE_HEADINGS: [&str; 16] = [
 ];
 
 /// Verbs that begin an instruction to defenders.
-const IMPERATIVES: [&str; 55] = [
+const IMPERATIVES: [&str; 89] = [
     "apply",
     "avoid",
     "audit",
@@ -569,6 +807,72 @@ const IMPERATIVES: [&str; 55] = [
     "use",
     "verify",
     "watch",
+    "filter",
+    "revoke",
+    "switch",
+    "lock",
+    "replace",
+    "teach",
+    "compare",
+    "admit",
+    "allow",
+    "ban",
+    "uninstall",
+    "upgrade",
+    "validate",
+    "scan",
+    "test",
+    "log",
+    "alert",
+    "collect",
+    "investigate",
+    "whitelist",
+    "encourage",
+    "regularly",
+    "always",
+    "only",
+    "ask",
+    "remind",
+    "raise",
+    "minimize",
+    "minimise",
+    "store",
+    "revisit",
+    "subscribe",
+    "prohibit",
+    "forbid",
+];
+
+/// Verbs of advice that nobody would write of malware.
+const ADVICE: [&str; 28] = [
+    "apply",
+    "avoid",
+    "audit",
+    "backup",
+    "compare",
+    "configure",
+    "consider",
+    "educate",
+    "enforce",
+    "ensure",
+    "harden",
+    "implement",
+    "limit",
+    "patch",
+    "prioritise",
+    "prioritize",
+    "protect",
+    "reject",
+    "require",
+    "restrict",
+    "review",
+    "revoke",
+    "rotate",
+    "segment",
+    "teach",
+    "train",
+    "upgrade",
+    "verify",
 ];
 
 /// Words with which a clause begins.
@@ -594,16 +898,17 @@ const CLAUSE_STARTS: [&str; 18] = [
 ];
 
 /// Words that begin a clause behind a comma: a new subject or a conjunction.
-const AFTER_COMMA: [&str; 26] = [
+const AFTER_COMMA: [&str; 28] = [
     "the", "a", "an", "it", "they", "he", "she", "we", "our", "this", "these", "there", "so", "and", "but", "which", "who", "whose",
-    "where", "then", "its", "their", "another", "nobody", "later", "thus",
+    "where", "then", "its", "their", "another", "nobody", "later", "thus", "as", "for",
 ];
 
 /// Verbs of trying: what follows them is prevented where a failure follows.
-const TRIES: [&str; 6] = ["tried", "attempted", "attempting", "attempt", "attempts", "sought"];
+const TRIES: [&str; 13] =
+    ["tried", "attempted", "attempting", "attempt", "attempts", "sought", "try", "tries", "trying", "bid", "efforts", "effort", "wanted"];
 
 /// What becomes of an attempt.
-const FAILURES: [&str; 13] = [
+const FAILURES: [&str; 27] = [
     "blocked",
     "denied",
     "refused",
@@ -617,10 +922,24 @@ const FAILURES: [&str; 13] = [
     "prevented",
     "immutable",
     "quarantined",
+    "caught",
+    "terminated",
+    "killed",
+    "removed",
+    "dropped",
+    "expelled",
+    "isolated",
+    "unsuccessful",
+    "vain",
+    "success",
+    "revoked",
+    "locked",
+    "aborted",
+    "detected",
 ];
 
 /// Whoever does it in general, where no article stands before it.
-const AT_LARGE: [&str; 22] = [
+const AT_LARGE: [&str; 33] = [
     "attackers",
     "adversaries",
     "criminals",
@@ -643,6 +962,17 @@ const AT_LARGE: [&str; 22] = [
     "spammers",
     "thieves",
     "affiliates",
+    "operators",
+    "malware",
+    "ransomware",
+    "phishers",
+    "spies",
+    "extortionists",
+    "families",
+    "variants",
+    "anyone",
+    "whoever",
+    "people",
 ];
 
 /// Words that make a group of people a certain one.
@@ -652,7 +982,7 @@ const ARTICLES: [&str; 21] = [
 ];
 
 /// Words for what is done again and again.
-const HABITS: [&str; 21] = [
+const HABITS: [&str; 30] = [
     "often",
     "typically",
     "usually",
@@ -674,6 +1004,15 @@ const HABITS: [&str; 21] = [
     "abuse",
     "rely",
     "always",
+    "routinely",
+    "still",
+    "continue",
+    "will",
+    "would",
+    "favour",
+    "favor",
+    "want",
+    "seek",
 ];
 
 /// Past tenses that don't end in -ed.
@@ -684,7 +1023,7 @@ const PASTS: [&str; 35] = [
 ];
 
 /// Verbs behind the name of a technique where a text explains it.
-const DEFINING: [&str; 48] = [
+const DEFINING: [&str; 90] = [
     "is",
     "are",
     "remains",
@@ -733,12 +1072,53 @@ const DEFINING: [&str; 48] = [
     "take",
     "uses",
     "use",
+    "starts",
+    "start",
+    "begins",
+    "begin",
+    "needs",
+    "need",
+    "helps",
+    "turns",
+    "turn",
+    "comes",
+    "come",
+    "accounted",
+    "accounts",
+    "topped",
+    "tops",
+    "doubled",
+    "tripled",
+    "increased",
+    "decreased",
+    "declined",
+    "surged",
+    "affects",
+    "affect",
+    "targets",
+    "cost",
+    "costs",
+    "leads",
+    "lead",
+    "provides",
+    "provide",
+    "offers",
+    "poses",
+    "pose",
+    "requires",
+    "require",
+    "aims",
+    "aim",
+    "differs",
+    "stays",
+    "become",
+    "becomes",
+    "tends",
 ];
 
 /// Whose acts are not the adversary's.
-const DEFENDERS: [&str; 16] = [
+const DEFENDERS: [&str; 29] = [
     "soc",
-    "we",
     "team",
     "researchers",
     "analysts",
@@ -753,6 +1133,20 @@ const DEFENDERS: [&str; 16] = [
     "vendor",
     "provider",
     "investigators",
+    "company",
+    "bank",
+    "hospital",
+    "agency",
+    "university",
+    "ministry",
+    "city",
+    "council",
+    "firm",
+    "police",
+    "engineers",
+    "experts",
+    "admin",
+    "government",
 ];
 
 /// What defenders do to an adversary's act without making it theirs.
@@ -794,6 +1188,86 @@ const ADVERSARIES: [&str; 15] = [
     "operators",
     "crew",
 ];
+
+/// What stands between an adversary and the goal.
+const TOOLS: [&str; 42] = [
+    "edr",
+    "xdr",
+    "agent",
+    "gateway",
+    "firewall",
+    "filter",
+    "filters",
+    "antivirus",
+    "av",
+    "defender",
+    "policy",
+    "proxy",
+    "protection",
+    "rule",
+    "control",
+    "controls",
+    "sensor",
+    "ips",
+    "waf",
+    "mfa",
+    "amsi",
+    "applocker",
+    "smartscreen",
+    "gatekeeper",
+    "bank",
+    "soc",
+    "security",
+    "colleague",
+    "staff",
+    "provider",
+    "registrar",
+    "software",
+    "product",
+    "products",
+    "system",
+    "solution",
+    "responders",
+    "analyst",
+    "defenders",
+    "police",
+    "authorities",
+    "administrator",
+];
+
+/// What such a thing does.
+const STOPS: [&str; 26] = [
+    "stopped",
+    "blocked",
+    "halted",
+    "caught",
+    "terminated",
+    "killed",
+    "quarantined",
+    "removed",
+    "rejected",
+    "refused",
+    "dropped",
+    "denied",
+    "prevented",
+    "thwarted",
+    "foiled",
+    "intercepted",
+    "disrupted",
+    "contained",
+    "neutralised",
+    "neutralized",
+    "filtered",
+    "stripped",
+    "froze",
+    "repelled",
+    "averted",
+    "deflected",
+];
+
+/// Words behind `no` that make no denial of it.
+const NO_OTHER: [&str; 13] =
+    ["longer", "doubt", "matter", "sooner", "fewer", "less", "mfa", "patches", "user", "password", "authentication", "idea", "wonder"];
 
 /// A word of a sentence, lower-cased, with its place; punctuation that may end a clause is a word of its own.
 fn words(sentence: &str) -> Vec<(String, usize)> {
@@ -881,30 +1355,78 @@ impl Scene<'_> {
             Reach::Sentence => (0, self.words.len()),
         };
         (low..high).any(|at| {
-            // What stands between a cue and a far behaviour is mostly another behaviour.
-            is_match(cue.words, &self.words[at..high]).is_some_and(|n| cue.reach != Reach::After || self.from.saturating_sub(at + n) <= 12)
+            // What stands between a cue and a far behaviour is mostly another behaviour, and a denial late in a long one
+            // is of something else.
+            let late = cue.reach == Reach::After && cue.status == Negated && at > self.from + 5;
+            let reaches = |n: usize| cue.reach != Reach::After || self.from.saturating_sub(at + n) <= 12;
+            !late && !self.is_month(at) && is_match(cue.words, &self.words[at..high]).is_some_and(reaches)
         })
+    }
+
+    /// "in May 2019" is no possibility.
+    fn is_month(&self, at: usize) -> bool {
+        self.word(at) == "may"
+            && self.sentence[self.words[at].1..].starts_with('M')
+            && (at > 0 || self.word(1).bytes().all(|b| b.is_ascii_digit()))
     }
 
     /// "tried to ... but was denied": the failure may stand in another clause.
     fn is_failed_attempt(&self) -> bool {
-        let tries = (self.low..self.from).any(|i| TRIES.contains(&self.word(i)) && self.from - i <= 6);
-        tries && (self.to..self.words.len()).any(|i| FAILURES.contains(&self.word(i)))
+        let tried = (self.low..self.to).find(|i| TRIES.contains(&self.word(*i)));
+        tried.is_some_and(|t| (t..self.words.len()).any(|i| FAILURES.contains(&self.word(i))))
     }
 
-    /// "no data was encrypted": the word stands before the behaviour or opens it.
-    fn is_denied_by_no(&self) -> bool {
-        self.word(self.from) == "no" || self.from > self.low && self.word(self.from - 1) == "no"
+    /// "The gateway caught ...": something that guards, then what it does, on either side of the behaviour; or the
+    /// behaviour "was ... rejected".
+    fn is_stopped(&self) -> bool {
+        let is_stop = |i: usize| STOPS.contains(&self.word(i));
+        // Files are dropped and processes terminated by malware as well.
+        let is_passive_stop = |i: usize| {
+            is_stop(i)
+                && !matches!(
+                    self.word(i),
+                    "dropped" | "terminated" | "removed" | "killed" | "stripped" | "contained" | "disrupted" | "filtered"
+                )
+        };
+        let guarded = (self.low..self.to).any(|i| TOOLS.contains(&self.word(i)) && (i + 1..(i + 4).min(self.to)).any(is_stop));
+        let passive = (self.from..self.high).any(|i| {
+            matches!(self.word(i), "was" | "were" | "been" | "is" | "are" | "got" | "being")
+                && (i + 1..(i + 4).min(self.high)).any(is_passive_stop)
+        });
+        let fails =
+            matches!(self.word(self.to), "failed" | "crashed" | "aborted" | "blocked" | "denied" | "refused" | "rejected" | "stopped");
+        guarded || passive || fails
+    }
+
+    /// "no data was encrypted", "was not encrypted": the word stands before the behaviour, opens it, or follows it.
+    fn is_denied(&self) -> bool {
+        let no = |i: usize| self.word(i) == "no" && !NO_OTHER.contains(&self.word(i + 1));
+        let not = |i: usize| {
+            (self.word(i) == "not" && !matches!(self.word(i + 1), "only" | "just" | "even" | "surprisingly"))
+                || (self.word(i) == "t" && i > 0 && self.word(i - 1).ends_with('n'))
+        };
+        let near = self.from.saturating_sub(4).max(self.low)..self.from;
+        let done =
+            |i: usize| matches!(self.word(i), "was" | "were" | "is" | "are" | "did" | "has" | "have" | "been" | "wasn" | "weren" | "didn");
+        let behind = (self.to..(self.to + 3).min(self.high)).any(|i| not(i) && done(i - 1));
+        let opens = no(self.low) && self.from - self.low <= 8 || no(self.from);
+        opens || near.clone().any(no) || near.clone().any(not) || behind
     }
 
     /// An instruction: "Restrict ...", "To limit ..., use ...".
     fn is_instruction(&self) -> bool {
-        if self.sentence.trim_start().starts_with(char::is_lowercase) || self.from == 0 {
+        if self.sentence.trim_start().starts_with(char::is_lowercase) {
             return false;
+        }
+        // A list of what malware can do begins its items with verbs too.
+        if self.from == 0 {
+            return ADVICE.contains(&self.first()) && self.sentence.trim_end().ends_with('.');
         }
         let imperative = |at: usize| IMPERATIVES.contains(&self.word(at)) && self.word(at + 1) != "of" && self.word(at + 1) != ";";
         let comma = self.words.iter().position(|w| w.0 == ",").filter(|_| matches!(self.first(), "to" | "if" | "where"));
-        imperative(0) && self.low == 0 || comma.is_some_and(|c| imperative(c + 1))
+        let number = usize::from(self.first().bytes().all(|b| b.is_ascii_digit()));
+        let opens = imperative(number) && self.low == 0 || self.low > 0 && self.word(self.low - 1) == ";" && imperative(self.low);
+        opens || comma.is_some_and(|c| imperative(c + 1))
     }
 
     /// "the intruders abused": someone certain did it.
@@ -924,20 +1446,25 @@ impl Scene<'_> {
         let verb = self.word(self.from);
         // The department, not the pronoun.
         let pronoun = self.word(at) == "it" && !self.sentence[self.words[at].1..].starts_with("IT");
-        DEFENDERS.contains(&self.word(at)) && !pronoun && is_past(verb) && !SEEING.contains(&verb)
+        DEFENDERS.contains(&self.word(at))
+            && !pronoun
+            && is_past(verb)
+            && !matches!(verb, "was" | "were" | "had")
+            && !SEEING.contains(&verb)
     }
 
     /// "Gangs often ...", "wipers overwrite ...": nobody certain, and no past.
     fn is_at_large(&self) -> bool {
         (self.low..self.from).any(|i| {
             let bare = i == 0 || !ARTICLES.contains(&self.word(i - 1)) && !(i > 1 && ARTICLES.contains(&self.word(i - 2)));
+            let someone = i > 0 && matches!(self.word(i - 1), "a" | "an" | "any") && SOMEONE.contains(&self.word(i));
             let many = i > 0 && matches!(self.word(i - 1), "many" | "most");
-            if !(AT_LARGE.contains(&self.word(i)) && (bare || many)) {
+            if !(someone || AT_LARGE.contains(&self.word(i)) && (bare || many)) {
                 return false;
             }
             let between = i + 1..self.from;
-            let past = between.clone().chain([self.from]).any(|j| is_past(self.word(j)));
             let habit = between.clone().any(|j| HABITS.contains(&self.word(j)));
+            let past = between.clone().any(|j| is_past(self.word(j))) || !habit && is_past(self.word(self.from));
             let perfect = is_match("have in the past", &self.words[i + 1..]).is_some();
             perfect || !past && (habit || between.len() <= 1 || many)
         })
@@ -984,17 +1511,20 @@ fn without_asides(words: Vec<(String, usize)>, from: usize, to: usize) -> (Vec<(
 pub(crate) fn by_cues(sentence: &str, start: usize, end: usize, heading: &str) -> Option<Status> {
     let scene = Scene::new(sentence, start, end);
     let heading = heading.to_lowercase();
-    let advice = DEFENSIVE_HEADINGS.iter().any(|h| heading.contains(h));
+    let of_adversary = ["evasion", "evad", "bypass", "anti"].iter().any(|h| heading.contains(h));
+    let advice = !of_adversary && DEFENSIVE_HEADINGS.iter().any(|h| heading.contains(h));
     if scene.is_instruction() || advice && !scene.is_act_of_adversary() || scene.is_act_of_defender() {
         return Some(Defensive);
     }
-    if scene.is_failed_attempt() {
+    let said = scene.by_table();
+    let weak = !matches!(said, Some(Asserted | Prevented)) && !(said == Some(Hypothetical) && scene.is_denied());
+    if scene.is_failed_attempt() || weak && scene.is_stopped() {
         return Some(Prevented);
     }
-    if scene.is_denied_by_no() {
+    if weak && scene.is_denied() {
         return Some(Negated);
     }
-    match scene.by_table() {
+    match said {
         Some(Asserted) => None,
         // "Adversaries can", "attackers may": of everyone, where nothing stronger is said.
         Some(Hypothetical) if scene.is_at_large() && !scene.applies(&cue(Hypothetical, After, "could")) => Some(Generic),
