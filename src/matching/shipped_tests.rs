@@ -19,7 +19,7 @@ fn shipped() -> Curated {
 
 fn in_force() -> Vec<AttackId> {
     let embedded = Index::embedded();
-    embedded.of_kind(Kind::Technique).filter(|o| o.state() == State::Active).map(|o| o.id()).collect()
+    embedded.of_kind(Kind::Technique).filter(|o| o.state() == State::Active).map(crate::index::ObjectRef::id).collect()
 }
 
 /// An index of techniques without names, so that nothing but the curated part is in it.
@@ -73,7 +73,7 @@ fn every_rule_is_heard_among_all_the_others() {
     let mut wrong = Vec::new();
     for rule in &curated.rules {
         let hits = find(&index, &rule.fires);
-        let technique = index.get(id_of(rule)).map(|o| o.place());
+        let technique = index.get(id_of(rule)).map(crate::index::ObjectRef::place);
         if !hits.iter().any(|h| Some(h.object) == technique) {
             wrong.push(format!("{} `{}`: {hits:?}", rule.technique, rule.pattern));
         }
@@ -153,7 +153,7 @@ fn every_phrase_is_found_in_itself() {
     let (mut tokenizer, mut scratch) = (crate::text::token::Tokenizer::default(), super::phrases::Scratch::default());
     let mut wrong = Vec::new();
     for (id, entry) in &curated.lexicon {
-        let object = index.get(*id).map(|o| o.place());
+        let object = index.get(*id).map(crate::index::ObjectRef::place);
         for phrase in &entry.phrases {
             let text = format!("{} {}", phrase.text, phrase.near.first().map_or("", |n| n));
             let mut words = Vec::new();

@@ -86,7 +86,7 @@ pub fn report<D: AsRef<[u8]> + Sync>(index: &Index<D>, reports: &[LabelledReport
         let line = Line { entry, technique, text: text.to_owned(), fires: 0, right: 0, family_right: 0 };
         ((entry, technique, text.to_owned()), line)
     };
-    let id_of = |place: u16| index.at(place).map(|o| o.id()).filter(|id| id.kind() == Kind::Technique);
+    let id_of = |place: u16| index.at(place).map(crate::index::ObjectRef::id).filter(|id| id.kind() == Kind::Technique);
     for (text, record, origin) in finders.phrases.all() {
         if let (Origin::Lexicon, Some(id)) = (origin, id_of(record.object.get())) {
             lines.extend([blank(Entry::Phrase, id, text)]);
@@ -136,9 +136,9 @@ fn fired<D: AsRef<[u8]>>(finders: &Finders<'_, D>, report: &LabelledReport, scra
     }
     let mut out = Vec::new();
     for (sentence, entry, object, text) in seen {
-        let Some(technique) = index.at(object).map(|o| o.id()) else { continue };
+        let Some(technique) = index.at(object).map(crate::index::ObjectRef::id) else { continue };
         let labels = report.sentences[sentence].labels.iter().filter_map(|(id, _)| index.at(place_of(index, *id)?));
-        let labels: Vec<AttackId> = labels.map(|o| o.id()).collect();
+        let labels: Vec<AttackId> = labels.map(crate::index::ObjectRef::id).collect();
         out.push(Fired {
             entry,
             technique,
