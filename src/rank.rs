@@ -190,7 +190,7 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         let min = options.min_confidence.unwrap_or_else(|| self.default_min_confidence(options.profile));
         let section_tactics = self.section_tactics(document, &sightings);
         let mut pieces = Vec::new();
-        let mut judgement = self.model.as_ref().map(|model| model.judge(&self.finders, document, &sightings, min <= 0.0, options.explain));
+        let mut judgement = self.model.as_ref().map(|model| model.judge(&self.finders, document, &sightings, min, options.explain));
         let candidates = match &mut judgement {
             Some(judgement) => std::mem::take(&mut judgement.candidates),
             None => sightings.iter().map(|s| self.without_model(s)).collect(),
@@ -289,6 +289,10 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     ) {
         let sighting = &scene.sightings[place];
         let piece = |candidate: Candidate, by: Option<AttackId>| {
+            // The status can only take from it.
+            if candidate.confidence < min {
+                return None;
+            }
             let object = self.index.at(candidate.object)?;
             let belongs = |t: &AttackId| object.tactics().any(|o| o.id() == *t);
             let (status, asserted) = self.status(scene, place, candidate.focus);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -897,9 +898,31 @@ fn words(sentence: &str) -> Vec<(String, usize)> {
 const GAP: usize = 4;
 
 /// How many words a cue takes at the beginning of `words`.
-fn is_match(pattern: &str, words: &[(String, usize)]) -> Option<usize> {
-    let (wanted, rest) = pattern.split_once(' ').unwrap_or((pattern, ""));
-    if wanted == ".." {
+/// One of 128 bits for how a word begins: by its first two letters.
+fn beginning(word: &str) -> u128 {
+    let mut bytes = word.bytes();
+    let (first, second) = (bytes.next().unwrap_or(0), bytes.next().unwrap_or(0));
+    1 << ((usize::from(first) * 31 + usize::from(second) * 7) % 128)
+}
+
+/// For each cue the beginnings that a sentence must have.
+static CUE_BEGINNINGS: LazyLock<Vec<u128>> = LazyLock::new(|| {
+    let needed = |word: &str| match word.strip_suffix('*') {
+        // A beginning of one letter leaves the second open.
+        Some(start) if start.len() < 2 => 0,
+        Some(start) => beginning(start),
+        None if word == ".." => 0,
+        None => beginning(word),
+    };
+    CUE_WORDS.iter().map(|words| words.iter().fold(0, |bits, word| bits | needed(word))).collect()
+});
+
+/// The words of every cue.
+static CUE_WORDS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| CUES.iter().map(|cue| cue.words.split(' ').collect()).collect());
+
+fn is_match(pattern: &[&str], words: &[(String, usize)]) -> Option<usize> {
+    let (wanted, rest) = pattern.split_first()?;
+    if *wanted == ".." {
         return (0..=GAP.min(words.len())).find_map(|skip| Some(skip + is_match(rest, &words[skip..])?));
     }
     let word = &words.first()?.0;
@@ -907,10 +930,10 @@ fn is_match(pattern: &str, words: &[(String, usize)]) -> Option<usize> {
         Some(beginning) => word.starts_with(beginning),
         None => word == wanted,
     };
-    match (fits, rest) {
+    match (fits, rest.is_empty()) {
         (false, _) => None,
-        (true, "") => Some(1),
-        (true, rest) => Some(1 + is_match(rest, &words[1..])?),
+        (true, true) => Some(1),
+        (true, false) => Some(1 + is_match(rest, &words[1..])?),
     }
 }
 
@@ -947,10 +970,13 @@ impl Scene<'_> {
 
     /// The status that the first cue which applies stands for.
     fn by_table(&self) -> Option<Status> {
-        CUES.iter().find(|cue| self.applies(cue)).map(|cue| cue.status)
+        // Most cues have a word that the sentence has not: their beginnings tell, all at once.
+        let there = self.words.iter().fold(0, |bits, (word, _)| bits | beginning(word));
+        let possible = CUES.iter().zip(CUE_WORDS.iter()).zip(CUE_BEGINNINGS.iter()).filter(|(_, needed)| *needed & there == **needed);
+        possible.map(|(cue, _)| cue).find(|(cue, words)| self.applies(cue, words)).map(|(cue, _)| cue.status)
     }
 
-    fn applies(&self, cue: &Cue) -> bool {
+    fn applies(&self, cue: &Cue, words: &[&str]) -> bool {
         let (low, high) = match cue.reach {
             Reach::After => (self.low, self.to),
             Reach::Before => (self.from, self.high),
@@ -962,7 +988,7 @@ impl Scene<'_> {
             // is of something else.
             let late = cue.reach == Reach::After && cue.status == Negated && at > self.from + 5;
             let reaches = |n: usize| cue.reach != Reach::After || self.from.saturating_sub(at + n) <= 12;
-            !late && !self.is_month(at) && is_match(cue.words, &self.words[at..high]).is_some_and(reaches)
+            !late && !self.is_month(at) && is_match(words, &self.words[at..high]).is_some_and(reaches)
         })
     }
 
@@ -1069,7 +1095,7 @@ impl Scene<'_> {
             let between = i + 1..self.from;
             let habit = between.clone().any(|j| HABITS.contains(&self.word(j)));
             let past = between.clone().any(|j| is_past(self.word(j))) || !habit && is_past(self.word(self.from));
-            let perfect = is_match("have in the past", &self.words[i + 1..]).is_some();
+            let perfect = is_match(&["have", "in", "the", "past"], &self.words[i + 1..]).is_some();
             perfect || !past && (habit || between.len() <= 1 || many)
         })
     }
@@ -1133,7 +1159,7 @@ pub(crate) fn by_cues(sentence: &str, start: usize, end: usize, heading: &str) -
     match said {
         Some(Asserted) => None,
         // "Adversaries can", "attackers may": of everyone, where nothing stronger is said.
-        Some(Hypothetical) if scene.is_at_large() && !scene.applies(&cue(Hypothetical, After, "could")) => Some(Generic),
+        Some(Hypothetical) if scene.is_at_large() && !scene.applies(&cue(Hypothetical, After, "could"), &["could"]) => Some(Generic),
         Some(status) => Some(status),
         None => (scene.is_at_large() || scene.is_definition()).then_some(Generic),
     }

@@ -135,7 +135,12 @@ struct FirstStage<'a> {
 /// The best classes of a score list, as probabilities, best first; ties by class.
 fn best(scores: &mut [f32], most: usize) -> Vec<(u16, f32)> {
     softmax(scores);
-    let mut all: Vec<(u16, f32)> = scores.iter().enumerate().filter(|(_, p)| **p > 1e-4).map(|(c, p)| (c as u16, *p)).collect();
+    // Mostly a few classes have it all; the rest is looked at only where these are fewer than wanted.
+    let over = |least: f32| scores.iter().enumerate().filter(move |(_, p)| **p > least).map(|(c, p)| (c as u16, *p)).collect::<Vec<(u16, f32)>>();
+    let mut all = over(2e-3);
+    if all.len() < most {
+        all = over(1e-6);
+    }
     let order = |a: &(u16, f32), b: &(u16, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if all.len() > most {
         all.select_nth_unstable_by(most, order);
@@ -276,7 +281,7 @@ fn status_of(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighting]
 /// The same of every segment as a whole that may describe behaviour.
 fn status_views(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighting], views: &[View]) -> StatusViews {
     let of =
-        |i: usize| (views[i].gate >= stack::STATUS_GATE).then(|| status_of(linear, document, sightings, i, sightings[i].segment.span).0);
+        |i: usize| (views[i].gate >= stack::STATUS_GATE).then(|| status_of(linear, document, sightings, i, sightings[i].segment.span));
     StatusViews::new(sightings, (0..sightings.len()).map(of).collect())
 }
 
@@ -399,16 +404,16 @@ impl<'a> Model<'a> {
         self.thresholds[profile as usize]
     }
 
-    /// The candidates of every segment, best first. With `all` the ten best and more of each; otherwise those that
-    /// are possible.
+    /// The candidates of every segment of at least a confidence, best first. At 0 the ten best and more of each.
     pub(crate) fn judge<D: AsRef<[u8]>>(
         &self,
         finders: &Finders<'_, D>,
         document: &Document,
         sightings: &[Sighting],
-        all: bool,
+        min: f32,
         explain: bool,
     ) -> Judgement {
+        let all = min <= 0.0;
         let alone = sightings.len() <= ALONE_SEGMENTS;
         let views = self.first.views(document, sightings, &self.absent);
         let class_of = |object: u16| self.classes.get(&object).copied();
@@ -424,7 +429,7 @@ impl<'a> Model<'a> {
             if !all {
                 self.back_off(&mut scored);
             }
-            let list = scored.iter().filter(|s| all || s.2 >= 0.02).map(|(object, class, confidence)| {
+            let list = scored.iter().filter(|s| s.2 >= min).map(|(object, class, confidence)| {
                 let second = scored.iter().find(|s| s.0 != *object).and_then(|s| Some((finders.index.at(s.0)?.id(), s.2)));
                 self.candidate(finders, document, sighting, *object, *class, *confidence, second.filter(|_| explain), explain)
             });
@@ -512,7 +517,8 @@ impl<'a> Model<'a> {
         place: usize,
         focus: Span,
     ) -> (Status, f32) {
-        let (p, cue) = status_of(&self.status.linear, document, sightings, place, focus);
+        let known = judgement.statuses.segments[place].filter(|_| focus == sightings[place].segment.span);
+        let (p, cue) = known.unwrap_or_else(|| status_of(&self.status.linear, document, sightings, place, focus));
         let asserted = self.status.trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
         if asserted >= self.status.limit { (Status::Asserted, asserted) } else { (likeliest_other(&p), asserted) }
     }

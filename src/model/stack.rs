@@ -178,10 +178,10 @@ fn keep_two(best: &mut [(f32, usize); 2], p: f32, place: usize) {
 pub(crate) const STATUS_WIDTH: usize = 32;
 
 /// What the linear status model says of the segments of a document that may describe behaviour: of each the
-/// probabilities of every status, and their mean.
+/// probabilities of every status and what the cue rules say, and the mean.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StatusViews {
-    pub(crate) segments: Vec<Option<[f32; 6]>>,
+    pub(crate) segments: Vec<Option<([f32; 6], Option<Status>)>>,
     mean: [f32; 6],
     /// Share of segments that name a group, malware or campaign.
     names: f32,
@@ -191,10 +191,10 @@ pub(crate) struct StatusViews {
 pub(crate) const STATUS_GATE: f32 = 0.15;
 
 impl StatusViews {
-    pub(crate) fn new(sightings: &[Sighting], segments: Vec<Option<[f32; 6]>>) -> StatusViews {
+    pub(crate) fn new(sightings: &[Sighting], segments: Vec<Option<([f32; 6], Option<Status>)>>) -> StatusViews {
         // A text with nothing in it is taken for one that asserts.
         let mut sum = [2.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-        for p in segments.iter().flatten() {
+        for (p, _) in segments.iter().flatten() {
             for (s, p) in sum.iter_mut().zip(p) {
                 *s += p;
             }
@@ -214,8 +214,8 @@ impl StatusViews {
         cue: Option<Status>,
     ) -> [f32; STATUS_WIDTH] {
         let sighting = &sightings[place];
-        let whole = self.segments.get(place).copied().flatten().unwrap_or(own);
-        let at = |i: Option<usize>| i.and_then(|i| self.segments.get(i).copied().flatten()).unwrap_or(self.mean);
+        let whole = self.segments.get(place).copied().flatten().map_or(own, |(p, _)| p);
+        let at = |i: Option<usize>| i.and_then(|i| self.segments.get(i).copied().flatten()).map_or(self.mean, |(p, _)| p);
         let (before, after) = (at(place.checked_sub(1)), at(Some(place + 1)));
         let heading = sighting.segment.heading.map_or(self.mean, |h| at(Some(h as usize)));
         let is = |status: Status| f32::from(u8::from(cue == Some(status)));
