@@ -1085,7 +1085,7 @@ impl Scene<'_> {
     /// "Gangs often ...", "wipers overwrite ...": nobody certain, and no past.
     fn is_at_large(&self) -> bool {
         (self.low..self.from).any(|i| {
-            let bare = i == 0 || !ARTICLES.contains(&self.word(i - 1)) && !(i > 1 && ARTICLES.contains(&self.word(i - 2)));
+            let bare = i == 0 || !(ARTICLES.contains(&self.word(i - 1)) || i > 1 && ARTICLES.contains(&self.word(i - 2)));
             let someone = i > 0 && matches!(self.word(i - 1), "a" | "an" | "any") && SOMEONE.contains(&self.word(i));
             let many = i > 0 && matches!(self.word(i - 1), "many" | "most");
             let named = AT_LARGE.contains(&self.word(i)) && (bare || many);

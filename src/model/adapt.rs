@@ -41,7 +41,7 @@ pub fn adapt<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, labell
     let new: Vec<AttackId> = index
         .of_kind(crate::Kind::Technique)
         .filter(|o| o.state() == State::Active && !model.classes.contains_key(&o.place()) && has_text.contains(&o.id()))
-        .map(|o| o.id())
+        .map(crate::index::ObjectRef::id)
         .collect();
     let nothing_labelled = labelled.reports.is_empty() && labelled.snippets.is_empty();
     if new.is_empty() && nothing_labelled {

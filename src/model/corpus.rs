@@ -164,8 +164,8 @@ impl Corpus {
         Ok(())
     }
 
-    /// Adds ttpmap's own training text: `training/*.txt`, `training/narratives/*.txt` and `status/tune.tsv` below a
-    /// folder.
+    /// Adds ttpmap's own training text: `training/*.txt`, `training/narratives/*.txt` and `status/*.tsv` (but
+    /// `heldout.tsv`) below a folder.
     ///
     /// # Errors
     /// The first file or line that is wrong.
@@ -176,7 +176,12 @@ impl Corpus {
         for path in files(&folder.join("training").join("narratives"), "txt")? {
             self.own_narratives(&path)?;
         }
-        self.statuses.extend(read_statuses(&folder.join("status").join("tune.tsv"))?);
+        for path in files(&folder.join("status"), "tsv")? {
+            // What is kept apart to measure on is never learned from.
+            if path.file_stem().is_some_and(|name| name != "heldout") {
+                self.statuses.extend(read_statuses(&path)?);
+            }
+        }
         Ok(())
     }
 

@@ -68,6 +68,9 @@ impl Random {
     }
 }
 
+/// A feature's key, inverse document frequency and weights by class.
+type Row = (u64, f32, Vec<(u16, f32)>);
+
 /// How a trained model is taught more.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lesson {
@@ -272,7 +275,7 @@ impl Linear {
                 }
             }
         }
-        let mut all: Vec<(u64, f32, Vec<(u16, f32)>)> = Vec::with_capacity(base.keys.len());
+        let mut all: Vec<Row> = Vec::with_capacity(base.keys.len());
         for (place, key) in base.keys.iter().enumerate().filter(|(_, key)| !rows.contains_key(&key.get())) {
             let row = base.row(place as u32).map(|(c, w)| (moved(c) as u16, w)).collect();
             all.push((u64::from(key.get()) << 32, base.idf_of(place as u32), row));

@@ -102,6 +102,17 @@ const LEAST: f32 = 0.01;
 /// Documents of at most so many segments are read as texts that someone chose: a sentence or two.
 pub const ALONE_SEGMENTS: usize = 2;
 
+/// A chosen text of fewer words, or one that the ranker gives to "none" with more than this, describes only what
+/// phrases and artifact rules name in it.
+const ALONE_WORDS: usize = 3;
+const ALONE_NONE: f32 = 0.5;
+
+/// Whether a phrase that is no ordinary word, or an artifact, names a technique in a segment.
+fn named(sighting: &Sighting, object: u16) -> bool {
+    let phrase = sighting.phrases.iter().any(|h| h.object == object && !h.generic && h.precision * h.quality >= 0.4);
+    phrase || sighting.artifacts.iter().any(|h| h.object == object)
+}
+
 /// What the first stage says of a segment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
@@ -136,7 +147,8 @@ struct FirstStage<'a> {
 fn best(scores: &mut [f32], most: usize) -> Vec<(u16, f32)> {
     softmax(scores);
     // Mostly a few classes have it all; the rest is looked at only where these are fewer than wanted.
-    let over = |least: f32| scores.iter().enumerate().filter(move |(_, p)| **p > least).map(|(c, p)| (c as u16, *p)).collect::<Vec<(u16, f32)>>();
+    let over =
+        |least: f32| scores.iter().enumerate().filter(move |(_, p)| **p > least).map(|(c, p)| (c as u16, *p)).collect::<Vec<(u16, f32)>>();
     let mut all = over(2e-3);
     if all.len() < most {
         all = over(1e-6);
@@ -280,8 +292,7 @@ fn status_of(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighting]
 
 /// The same of every segment as a whole that may describe behaviour.
 fn status_views(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighting], views: &[View]) -> StatusViews {
-    let of =
-        |i: usize| (views[i].gate >= stack::STATUS_GATE).then(|| status_of(linear, document, sightings, i, sightings[i].segment.span));
+    let of = |i: usize| (views[i].gate >= stack::STATUS_GATE).then(|| status_of(linear, document, sightings, i, sightings[i].segment.span));
     StatusViews::new(sightings, (0..sightings.len()).map(of).collect())
 }
 
@@ -421,7 +432,7 @@ impl<'a> Model<'a> {
         let rows = stack::rows(sightings, &views, &self.facts, &class_of, least, alone);
         let trees = if alone { &self.alone } else { &self.stacked };
         let mut out = Vec::with_capacity(rows.len());
-        for (sighting, rows) in sightings.iter().zip(rows) {
+        for ((sighting, rows), view) in sightings.iter().zip(rows).zip(&views) {
             let mut scored: Vec<(u16, u16, f32)> =
                 rows.iter().filter_map(|(class, row)| Some((self.objects[usize::from(*class)]?, *class, trees.probability(row)))).collect();
             scored.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
@@ -429,7 +440,8 @@ impl<'a> Model<'a> {
             if !all {
                 self.back_off(&mut scored);
             }
-            let list = scored.iter().filter(|s| s.2 >= min).map(|(object, class, confidence)| {
+            let doubtful = alone && !all && (view.none > ALONE_NONE || sighting.words.len() < ALONE_WORDS);
+            let list = scored.iter().filter(|s| s.2 >= min && (!doubtful || named(sighting, s.0))).map(|(object, class, confidence)| {
                 let second = scored.iter().find(|s| s.0 != *object).and_then(|s| Some((finders.index.at(s.0)?.id(), s.2)));
                 self.candidate(finders, document, sighting, *object, *class, *confidence, second.filter(|_| explain), explain)
             });
@@ -520,7 +532,9 @@ impl<'a> Model<'a> {
         let known = judgement.statuses.segments[place].filter(|_| focus == sightings[place].segment.span);
         let (p, cue) = known.unwrap_or_else(|| status_of(&self.status.linear, document, sightings, place, focus));
         let asserted = self.status.trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
-        if asserted >= self.status.limit { (Status::Asserted, asserted) } else { (likeliest_other(&p), asserted) }
+        // Where one sentence is all there is, there is no reason to think it the likelier asserted.
+        let limit = if sightings.len() <= ALONE_SEGMENTS { 0.5 } else { self.status.limit };
+        if asserted >= limit { (Status::Asserted, asserted) } else { (likeliest_other(&p), asserted) }
     }
 }
 

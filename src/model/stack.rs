@@ -12,6 +12,9 @@ use crate::text::token::{NUMBER, PIECE, PLACEHOLDER};
 /// Numbers in a row.
 pub(crate) const WIDTH: usize = 44;
 
+/// The candidates of one segment, each with its row.
+pub(crate) type Rows = Vec<(u16, [f32; WIDTH])>;
+
 /// What is known of a class beside the text.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ClassFacts {
@@ -68,7 +71,7 @@ pub(crate) fn rows(
     class_of: &dyn Fn(u16) -> Option<u16>,
     least: f32,
     alone: bool,
-) -> Vec<Vec<(u16, [f32; WIDTH])>> {
+) -> Vec<Rows> {
     let none = facts.len() as u16;
     // What the whole document says of each class: the best two segments, so that a segment can leave itself out.
     let mut document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();

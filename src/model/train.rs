@@ -45,7 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 215_000, none_share: 0.6 }
+        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 198_000, none_share: 0.6 }
     }
 }
 
@@ -101,6 +101,9 @@ impl fmt::Display for Figures {
 pub(crate) fn place_of<D: AsRef<[u8]>>(index: &Index<D>, id: AttackId) -> Option<u16> {
     index.current(id).filter(|o| o.state() == State::Active).map(crate::index::ObjectRef::place)
 }
+
+/// The classes that a segment may describe, with their probabilities.
+type Judged = Vec<(u16, f32)>;
 
 /// A report, read.
 pub(super) struct Read {
@@ -160,7 +163,8 @@ pub fn train<D: AsRef<[u8]> + Sync>(
     options: &Options,
     say: &(dyn Fn(&str) + Sync),
 ) -> (Vec<u8>, Figures) {
-    let ids: Vec<AttackId> = index.of_kind(Kind::Technique).filter(|o| o.state() == State::Active).map(|o| o.id()).collect();
+    let ids: Vec<AttackId> =
+        index.of_kind(Kind::Technique).filter(|o| o.state() == State::Active).map(crate::index::ObjectRef::id).collect();
     let class_of = ids.iter().enumerate().filter_map(|(c, id)| Some((index.get(*id)?.place(), c as u16))).collect();
     let trainer = Trainer { index, finders: Finders::new(index), families: families(&ids), ids, class_of, options: options.clone() };
     trainer.run(kb, corpus, say)
@@ -483,9 +487,9 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         views: &[Vec<View>],
         facts: &[Vec<ClassFacts>],
         say: &(dyn Fn(&str) + Sync),
-    ) -> (Vec<u8>, Vec<Vec<Vec<(u16, f32)>>>) {
+    ) -> (Vec<u8>, Vec<Vec<Judged>>) {
         let class_of = |object: u16| self.class_of.get(&object).copied();
-        let rows: Vec<Vec<Vec<(u16, [f32; WIDTH])>>> = reads
+        let rows: Vec<Vec<stack::Rows>> = reads
             .par_iter()
             .zip(views)
             .map(|(read, views)| stack::rows(&read.sightings, views, &facts[read.fold], &class_of, LEAST, false))
@@ -535,7 +539,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     fn alone(&self, reads: &[Read], stages: &[FirstStageBytes], facts: &[Vec<ClassFacts>]) -> (Vec<u8>, Vec<Alone>) {
         let class_of = |object: u16| self.class_of.get(&object).copied();
         let phrases = self.options.phrases;
-        let cases: Vec<(usize, Vec<u16>, Vec<(u16, [f32; WIDTH])>)> = reads
+        let cases: Vec<(usize, Vec<u16>, stack::Rows)> = reads
             .par_iter()
             .map_init(Scratch::default, |scratch, read| {
                 let stage = stages[read.fold].open();
@@ -598,7 +602,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     fn figures(
         &self,
         reads: &[Read],
-        judged: &[Vec<Vec<(u16, f32)>>],
+        judged: &[Vec<Judged>],
         alone: &[Alone],
         statuses: &[Vec<SegmentStatus>],
         say: &(dyn Fn(&str) + Sync),
@@ -628,7 +632,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     /// Every (report, segment, class) with its confidence as the mapper gives it, where it is taken as asserted.
-    fn pairs(&self, reads: &[Read], judged: &[Vec<Vec<(u16, f32)>>], statuses: &[Vec<SegmentStatus>], limit: f32) -> Vec<Pair> {
+    fn pairs(&self, reads: &[Read], judged: &[Vec<Judged>], statuses: &[Vec<SegmentStatus>], limit: f32) -> Vec<Pair> {
         let mut out = Vec::new();
         for (r, read) in reads.iter().enumerate() {
             for (s, labels) in read.labels.iter().enumerate() {

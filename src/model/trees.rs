@@ -114,7 +114,8 @@ impl Trees {
                 .collect();
             let mut splits = Vec::with_capacity(open);
             for node in 0..open {
-                let pick = (0..bins.len()).map(|f| (best[f][node], f)).max_by(|a, b| a.0.0.total_cmp(&b.0.0).then(b.1.cmp(&a.1)));
+                let pick =
+                    best.iter().enumerate().map(|(f, nodes)| (nodes[node], f)).max_by(|a, b| a.0.0.total_cmp(&b.0.0).then(b.1.cmp(&a.1)));
                 match pick {
                     Some(((gain, bin), feature)) if gain > 0.0 && usize::from(bin) < edges[feature].len() => {
                         splits.push(Some((feature, bin)));
