@@ -240,7 +240,7 @@ pub(crate) enum KbCommand {
         format: String,
     },
     /// Build a knowledge base file from an ATT&CK bundle
-    Build(KbBuildArgs),
+    Build(Box<KbBuildArgs>),
     /// Use an installed release, or `embedded` for the built-in one
     Use {
         /// The release, such as 18.1, or `embedded`
