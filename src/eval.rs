@@ -8,7 +8,7 @@
 //! use ttpmap::Index;
 //! use ttpmap::eval::{Evaluator, Options, read_jsonl};
 //!
-//! let lines = r#"{"text": "They ran T1059.001.", "gold": [{"start": 0, "end": 19, "labels": ["T1059.001"]}]}"#;
+//! let lines = r#"{"text": "The attackers ran scripts (T1059.001).", "gold": [{"start": 0, "end": 38, "labels": ["T1059.001"]}]}"#;
 //! let reports = read_jsonl(lines.as_bytes(), "lines").collect::<Result<Vec<_>, _>>()?;
 //! let index = Index::embedded();
 //! let mut evaluator = Evaluator::new(&index, Options::default());
@@ -23,7 +23,7 @@ use std::io::{self, BufRead, Read};
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use crate::index::Index;
+use crate::index::{Index, ObjectRef};
 use crate::kb::id::{AttackId, Kind};
 use crate::model::Profile;
 use crate::model::corpus::LabelledReport;
@@ -567,7 +567,7 @@ impl<'a, D: AsRef<[u8]> + Sync> Evaluator<'a, D> {
 
     /// The ID in force; an unknown one stays what it is.
     fn current(&self, id: AttackId) -> AttackId {
-        self.index.current(id).map_or(id, |object| object.id())
+        self.index.current(id).map_or(id, ObjectRef::id)
     }
 
     /// IDs in force, of a level, as far as they count.

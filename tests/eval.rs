@@ -104,20 +104,27 @@ fn report(paragraphs: &[(&str, Option<Value>)]) -> String {
     format!("{}\n", json!({"id": "made-up", "text": text, "gold": gold}))
 }
 
-/// Two reports whose techniques stand in them as IDs: found for certain, whatever else the knowledge base can do.
+/// Two reports whose techniques stand in them as IDs: found for certain, whatever else the knowledge base can do, and said so
+/// plainly that there is no doubt of the statuses.
 fn two_reports() -> String {
     let first = report(&[
         // Before the first sentence: counts for the report, and for no sentence. It is longer in bytes than in letters.
-        ("Übung: they used T1566.", None),
-        ("They used T1059.001 and T1105.", Some(json!({"labels": ["T1059.001", "T1003"]}))),
-        ("They used T1027.", Some(json!({"labels": [], "ignore": ["T1027"]}))),
-        ("They used T1059.003.", Some(json!({"labels": ["T1059.001"]}))),
+        ("Übung: the attackers sent the victims a malicious file (T1566) in March 2024, which they opened.", None),
+        (
+            "The attackers executed malicious scripts on the server (T1059.001) and downloaded a second payload (T1105).",
+            Some(json!({"labels": ["T1059.001", "T1003"]})),
+        ),
+        ("The malware decrypted its payload (T1027) and executed it in memory.", Some(json!({"labels": [], "ignore": ["T1027"]}))),
+        ("The attackers then executed further scripts on the server (T1059.003).", Some(json!({"labels": ["T1059.001"]}))),
     ]);
     let second = report(&[
         // Was revoked, and its successor is T1059.001.
-        ("They used T1086.", Some(json!({"labels": ["T1059.001"]}))),
-        ("There is no evidence of T1003.001.", Some(json!({"other": [["T1003.001", "negated"]]}))),
-        ("They used T1112.", Some(json!({"other": [["T1112", "hypothetical"]]}))),
+        (
+            "The malware executed a malicious script on the server (T1086), which downloaded the payload.",
+            Some(json!({"labels": ["T1059.001"]})),
+        ),
+        ("There is no evidence that the attackers dumped credentials (T1003.001).", Some(json!({"other": [["T1003.001", "negated"]]}))),
+        ("The malware then modified the values of a key in order to persist (T1112).", Some(json!({"other": [["T1112", "hypothetical"]]}))),
     ]);
     format!("{first}\n{second}")
 }

@@ -15,6 +15,7 @@ use super::{Outcome, open_index};
 use ttpmap::eval::{BINS, ByLevel, Calibration, Counts, DEPTHS, Evaluator, Options, Report, four_digits, read_jsonl};
 use ttpmap::export::json::SCHEMA;
 use ttpmap::export::table::{fit, printable};
+use ttpmap::index::ObjectRef;
 use ttpmap::model::Profile;
 use ttpmap::{AttackId, Index};
 
@@ -102,7 +103,7 @@ fn measure<D: AsRef<[u8]> + Sync>(pool: &rayon::ThreadPool, index: &Index<D>, op
 }
 
 fn name_of<D: AsRef<[u8]>>(index: &Index<D>, id: AttackId) -> String {
-    index.get(id).map(|o| o.full_name()).unwrap_or_default()
+    index.get(id).map(ObjectRef::full_name).unwrap_or_default()
 }
 
 fn row(counts: Counts) -> Value {
