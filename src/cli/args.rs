@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Map(Box<MapArgs>),
     /// Look up anything in ATT&CK by ID, name, alias or a misspelling
     Lookup(LookupArgs),
+    /// Measure the mapping on labelled reports
+    Eval(EvalArgs),
     /// Download ATT&CK and rebuild the knowledge base
     Update(UpdateArgs),
     /// Show, build and choose knowledge bases
@@ -183,6 +185,35 @@ pub(crate) struct LookupArgs {
     /// At most so many answers
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) top: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ttpmap eval labelled.jsonl
+  ttpmap eval labelled.jsonl --profile precise --top 50
+  xz -dc labelled.jsonl.xz | ttpmap eval - --format json")]
+pub(crate) struct EvalArgs {
+    /// Files of reports labelled sentence by sentence (JSONL, see docs/eval.md), each measured by itself; - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// table or json
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: String,
+    /// Leave out what is less sure than this (0 to 1) in whole reports
+    #[arg(long, env = "TTPMAP_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
+    pub(crate) min_confidence: Option<f32>,
+    /// Which threshold, where --min-confidence gives none
+    #[arg(long, env = "TTPMAP_PROFILE", value_name = "PROFILE", default_value = "balanced")]
+    pub(crate) profile: ProfileName,
+    /// The annotators looked for these techniques only: leave others out, given and found
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// At most so many techniques and confusions, worst first; 20 in a table and all in JSON where not given
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+    /// Threads; all cores where not given. The output is the same with any number
+    #[arg(long, short, value_name = "N", env = "TTPMAP_JOBS")]
+    pub(crate) jobs: Option<usize>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The binary's side: arguments, settings, inputs and outputs. The library does the work.
 
 mod args;
+mod eval;
 mod kb;
 mod lookup;
 mod map;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Map(args) => map::run(&args, &settings),
         Command::Lookup(args) => lookup::run(&args, &settings),
+        Command::Eval(args) => eval::run(&args, &settings),
         Command::Update(args) => update::run(&args, &settings),
         Command::Kb(command) => kb::run(command, &settings),
         Command::Completions { shell } => {
