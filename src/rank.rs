@@ -198,7 +198,7 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         let scene = Scene { document, sightings: &sightings, judgement: judgement.as_ref() };
         for (i, candidates) in candidates.into_iter().enumerate() {
             self.techniques(&scene, i, candidates, &section_tactics[i], min, options.explain, &mut pieces);
-            self.named(&scene, i, &mut pieces);
+            self.named(&scene, i, min, &mut pieces);
         }
         self.join(pieces, options)
     }
@@ -333,9 +333,12 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     }
 
     /// Tactics, groups, software and campaigns that a segment names.
-    fn named(&self, scene: &Scene<'_>, place: usize, pieces: &mut Vec<Piece>) {
+    fn named(&self, scene: &Scene<'_>, place: usize, min: f32, pieces: &mut Vec<Piece>) {
         let (document, sighting) = (scene.document, &scene.sightings[place]);
         let mut put = |object: u16, span: Span, by: Finder, confidence: f32, why: String, redirected_from| {
+            if confidence < min {
+                return;
+            }
             let (status, _) = self.status(scene, place, span);
             let evidence = Evidence {
                 span,
