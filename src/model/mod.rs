@@ -106,6 +106,10 @@ pub const ALONE_SEGMENTS: usize = 2;
 /// phrases and artifact rules name in it.
 const ALONE_WORDS: usize = 3;
 const ALONE_NONE: f32 = 0.5;
+/// The sentences that the status is learned from are asserted in three of ten cases, what people ask about mostly: by
+/// that much less has to speak for it.
+const ALONE_ASSERTED: f32 = 0.25;
+const ALONE_SURE: f32 = 0.8;
 
 /// Whether a phrase that is no ordinary word, or an artifact, names a technique in a segment.
 fn named(sighting: &Sighting, object: u16) -> bool {
@@ -324,6 +328,9 @@ pub(crate) struct Model<'a> {
     absent: Vec<u16>,
     /// Of the profiles, in their order.
     thresholds: [f32; 3],
+    /// Stretch and shift of the log-odds in chosen texts, under which the best candidate's confidence is how often its
+    /// family is right.
+    alone_fit: (f32, f32),
 }
 
 /// Key of a phrase under which its learned precision is kept.
@@ -365,7 +372,7 @@ impl<'a> Model<'a> {
         let ids = keys.iter().map(|k| AttackId::from_key(k.get())).collect::<Option<Vec<_>>>()?;
         let (reliability, frequency): (&[F32], &[F32]) = (parts.section(*b"RELI"), parts.section(*b"FREQ"));
         let numbers: &[F32] = parts.section(*b"NUMB");
-        let [precise, balanced, thorough, asserted] = numbers else { return None };
+        let [precise, balanced, thorough, asserted, stretch, shift] = numbers else { return None };
         if reliability.len() != ids.len() || frequency.len() != ids.len() {
             return None;
         }
@@ -406,6 +413,7 @@ impl<'a> Model<'a> {
             absent: (0..).zip(&objects).filter(|(_, o)| o.is_none()).map(|(class, _)| class).collect(),
             objects,
             classes,
+            alone_fit: (stretch.get(), shift.get()),
             thresholds: [precise.get(), balanced.get(), thorough.get()],
         })
     }
@@ -430,11 +438,13 @@ impl<'a> Model<'a> {
         let class_of = |object: u16| self.classes.get(&object).copied();
         let least = if all { 0.0 } else { LEAST };
         let rows = stack::rows(sightings, &views, &self.facts, &class_of, least, alone);
-        let trees = if alone { &self.alone } else { &self.stacked };
+        let (trees, fit) = if alone { (&self.alone, self.alone_fit) } else { (&self.stacked, (1.0, 0.0)) };
         let mut out = Vec::with_capacity(rows.len());
         for ((sighting, rows), view) in sightings.iter().zip(rows).zip(&views) {
-            let mut scored: Vec<(u16, u16, f32)> =
-                rows.iter().filter_map(|(class, row)| Some((self.objects[usize::from(*class)]?, *class, trees.probability(row)))).collect();
+            let mut scored: Vec<(u16, u16, f32)> = rows
+                .iter()
+                .filter_map(|(class, row)| Some((self.objects[usize::from(*class)]?, *class, trees.calibrated(row, fit))))
+                .collect();
             scored.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
             scored.dedup_by_key(|s| s.0);
             if !all {
@@ -532,9 +542,12 @@ impl<'a> Model<'a> {
         let known = judgement.statuses.segments[place].filter(|_| focus == sightings[place].segment.span);
         let (p, cue) = known.unwrap_or_else(|| status_of(&self.status.linear, document, sightings, place, focus));
         let asserted = self.status.trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
-        // Where one sentence is all there is, there is no reason to think it the likelier asserted.
-        let limit = if sightings.len() <= ALONE_SEGMENTS { 0.5 } else { self.status.limit };
-        if asserted >= limit { (Status::Asserted, asserted) } else { (likeliest_other(&p), asserted) }
+        let other = likeliest_other(&p);
+        // Where one short sentence is all there is and no cue speaks, the words alone must be very sure.
+        let alone = sightings.len() <= ALONE_SEGMENTS;
+        let unsaid = alone && cue.is_none() && p[other as usize] < ALONE_SURE;
+        let limit = if alone { ALONE_ASSERTED } else { self.status.limit };
+        if unsaid || asserted >= limit { (Status::Asserted, asserted) } else { (other, asserted) }
     }
 }
 

@@ -590,7 +590,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             .iter()
             .map(|(fold, labels, rows)| {
                 let trees = TreesRef::open(&grown[*fold]).expect("just written");
-                let mut ranked: Vec<(u16, f32)> = rows.iter().map(|(class, row)| (*class, trees.probability(row))).collect();
+                let mut ranked: Vec<(u16, f32)> = rows.iter().map(|(class, row)| (*class, trees.score(row))).collect();
                 ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
                 Alone { labels: labels.clone(), ranked }
             })
@@ -606,7 +606,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         alone: &[Alone],
         statuses: &[Vec<SegmentStatus>],
         say: &(dyn Fn(&str) + Sync),
-    ) -> ([f32; 4], Figures) {
+    ) -> ([f32; 6], Figures) {
         let mut best = (Figures::default(), 0.5_f32);
         for asserted in [0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7] {
             let pairs = self.pairs(reads, judged, statuses, asserted);
@@ -626,9 +626,10 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             say(&format!("threshold {:.2}: precision {:.3}, recall {:.3}, F1 {:.3}", f.threshold, f.precision, f.recall, f.sentence_exact));
         }
         self.measure_status(reads, statuses, asserted, &mut figures);
-        self.measure_alone(alone, &mut figures);
+        let fit = self.fit_alone(alone);
+        self.measure_alone(alone, fit, &mut figures);
         figures.calibration = calibration(&pairs);
-        ([precise, figures.threshold, thorough, asserted], figures)
+        ([precise, figures.threshold, thorough, asserted, fit.0, fit.1], figures)
     }
 
     /// Every (report, segment, class) with its confidence as the mapper gives it, where it is taken as asserted.
@@ -711,7 +712,16 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         figures.not_asserted = told as f32 / others.max(1) as f32;
     }
 
-    fn measure_alone(&self, alone: &[Alone], figures: &mut Figures) {
+    /// How the log-odds of the best candidate of single sentences tell how often its family is right.
+    fn fit_alone(&self, alone: &[Alone]) -> (f32, f32) {
+        let family = |class: u16| self.families[usize::from(class)];
+        let best = alone.iter().filter_map(|case| Some((case, case.ranked.first()?)));
+        let cases: Vec<(f32, bool)> =
+            best.map(|(case, (class, score))| (*score, case.labels.iter().any(|l| family(*l) == family(*class)))).collect();
+        trees::fit(&cases)
+    }
+
+    fn measure_alone(&self, alone: &[Alone], (stretch, shift): (f32, f32), figures: &mut Figures) {
         let mut bins = [(0.0_f32, 0.0_f32); 10];
         let (mut gold, mut hits) = (0_usize, [0_usize; 2]);
         let family = |class: u16| self.families[usize::from(class)];
@@ -720,7 +730,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             for (slot, k) in hits.iter_mut().zip([1, 5]) {
                 *slot += case.ranked.iter().take(k).filter(|r| case.labels.contains(&r.0)).count();
             }
-            if let Some((class, p)) = case.ranked.first() {
+            if let Some((class, score)) = case.ranked.first() {
+                let p = 1.0 / (1.0 + (-(stretch * score + shift)).exp());
                 let bin = &mut bins[((p * 10.0) as usize).min(9)];
                 bin.0 += p;
                 bin.1 += f32::from(u8::from(case.labels.iter().any(|l| family(*l) == family(*class))));
@@ -776,6 +787,7 @@ impl FirstStageBytes {
 
 struct Alone {
     labels: Vec<u16>,
+    /// Classes with their log-odds, best first.
     ranked: Vec<(u16, f32)>,
 }
 

@@ -156,6 +156,25 @@ impl Trees {
     }
 }
 
+/// Stretch and shift of log-odds under which they tell how often the answer is yes (Platt, 1999), by gradient descent on
+/// the logistic loss.
+pub(crate) fn fit(cases: &[(f32, bool)]) -> (f32, f32) {
+    let (mut stretch, mut shift) = (1.0_f64, 0.0_f64);
+    let n = cases.len().max(1) as f64;
+    for _ in 0..500 {
+        let (mut by_stretch, mut by_shift) = (0.0, 0.0);
+        for (score, yes) in cases {
+            let x = f64::from(*score);
+            let error = 1.0 / (1.0 + (-(stretch * x + shift)).exp()) - f64::from(u8::from(*yes));
+            by_stretch += error * x;
+            by_shift += error;
+        }
+        stretch -= 0.3 * by_stretch / n;
+        shift -= 0.6 * by_shift / n;
+    }
+    (stretch as f32, shift as f32)
+}
+
 /// The best place to split a node by one feature: gain and the last bin that goes left. Gain 0 for none.
 fn best_split(bins: &[(f64, f64)], recipe: Recipe) -> (f32, u8) {
     let (lambda, min) = (f64::from(recipe.lambda), f64::from(recipe.min_weight));
@@ -230,6 +249,11 @@ impl<'a> TreesRef<'a> {
     /// The probability of yes for one row.
     pub(crate) fn probability(&self, row: &[f32]) -> f32 {
         sigmoid(self.score(row))
+    }
+
+    /// The same, with the log-odds stretched and shifted by a [`fit`].
+    pub(crate) fn calibrated(&self, row: &[f32], (stretch, shift): (f32, f32)) -> f32 {
+        sigmoid(stretch * self.score(row) + shift)
     }
 }
 
