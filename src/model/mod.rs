@@ -108,8 +108,8 @@ const ALONE_WORDS: usize = 3;
 const ALONE_NONE: f32 = 0.5;
 /// The sentences that the status is learned from are asserted in three of ten cases, what people ask about mostly: by
 /// that much less has to speak for it.
-const ALONE_ASSERTED: f32 = 0.25;
-const ALONE_SURE: f32 = 0.8;
+const ALONE_ASSERTED: f32 = 0.4;
+const ALONE_SURE: f32 = 0.7;
 
 /// Whether a phrase that is no ordinary word, or an artifact, names a technique in a segment.
 fn named(sighting: &Sighting, object: u16) -> bool {
