@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 use zerocopy::byteorder::little_endian::{F32, U32};
 
-use super::corpus::Corpus;
+use super::corpus::{Corpus, Snippet};
 use super::linear::{Example, Lesson, Linear, LinearRef};
 use super::train::{Options, Trainer};
 use super::{Model, families};
@@ -20,7 +20,7 @@ use crate::kb::{KnowledgeBase, State};
 use crate::matching::{Finders, Scratch};
 
 /// Texts of each known technique that are shown beside those of new ones, so that these learn what they are not.
-const REPLAYED: usize = 6;
+const REPLAYED: usize = 4;
 
 /// The model in `index` (an index that was built with the model to be taken over), with every technique in force
 /// that it doesn't know yet, taught from `kb`'s prose and the user's `labelled` reports and texts. The bytes come
@@ -59,7 +59,7 @@ pub fn adapt<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, labell
     let (mut ranker, mut side) = (section(*b"RANK").to_vec(), section(*b"SIDE").to_vec());
     if !new.is_empty() {
         let examples = trainer.new_examples(kb, known.len() as u32);
-        let lesson = Lesson { added: new.len(), only_added: true, passes: 10, rate: 0.5 };
+        let lesson = Lesson { added: new.len(), only_added: true, passes: 8, rate: 0.5 };
         for part in [&mut ranker, &mut side] {
             *part = teach(part, &examples, lesson);
         }
@@ -99,23 +99,17 @@ fn teach(bytes: &[u8], examples: &[Example], lesson: Lesson) -> Vec<u8> {
 impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     /// All texts of classes from `first_new` on, and some of every other class.
     fn new_examples(&self, kb: &KnowledgeBase, first_new: u32) -> Vec<Example> {
-        let texts = self.procedures(kb);
-        let examples: Vec<Example> = texts
-            .par_iter()
-            .map_init(Scratch::default, |scratch, s| self.text_example(&s.text, &s.labels, s.weight, scratch))
-            .flatten()
-            .collect();
         let mut shown = vec![0_usize; self.ids.len()];
-        examples
-            .into_iter()
-            .filter(|e| {
-                e.target.iter().any(|(class, _)| {
-                    let count = &mut shown[*class as usize];
-                    *count += 1;
-                    *class >= first_new || *count <= REPLAYED
-                })
+        let mut texts = self.procedures(kb);
+        texts.retain(|text| {
+            text.labels.iter().filter_map(|id| self.class(*id)).any(|class| {
+                let count = &mut shown[usize::from(class)];
+                *count += 1;
+                u32::from(class) >= first_new || *count <= REPLAYED
             })
-            .collect()
+        });
+        let example = |scratch: &mut Scratch, s: &Snippet| self.text_example(&s.text, &s.labels, s.weight, scratch);
+        texts.par_iter().map_init(Scratch::default, example).flatten().collect()
     }
 
     /// A user's reports, sentences without a label too, and texts.

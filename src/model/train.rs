@@ -175,7 +175,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         self.ids.len() as u16
     }
 
-    fn class(&self, id: AttackId) -> Option<u16> {
+    pub(super) fn class(&self, id: AttackId) -> Option<u16> {
         self.class_of.get(&place_of(self.index, id)?).copied()
     }
 
