@@ -125,18 +125,7 @@ impl Linear {
                 if x.is_empty() {
                     continue;
                 }
-                scores.copy_from_slice(&bias);
-                for (f, v) in x {
-                    let row = &weights[*f as usize * classes..(*f as usize + 1) * classes];
-                    for (s, w) in scores.iter_mut().zip(row) {
-                        *s += v * w;
-                    }
-                }
-                softmax(&mut scores);
-                for (class, share) in &example.target {
-                    scores[*class as usize] -= share;
-                }
-                let norm: f32 = scores.iter().map(|g| g * g).sum::<f32>() * example.weight * example.weight;
+                let norm = gradient(example, x, &weights, &bias, &mut scores);
                 for (f, v) in x {
                     let f = *f as usize;
                     squares[f] += norm * v * v;
@@ -254,17 +243,7 @@ impl Linear {
             random.shuffle(&mut order);
             for at in &order {
                 let (example, x) = (&examples[*at as usize], &vectors[*at as usize]);
-                scores.copy_from_slice(&bias);
-                for (f, v) in x {
-                    for (s, w) in scores.iter_mut().zip(&weights[*f as usize * classes..]) {
-                        *s += v * w;
-                    }
-                }
-                softmax(&mut scores);
-                for (class, share) in &example.target {
-                    scores[*class as usize] -= share;
-                }
-                let norm: f32 = scores.iter().map(|g| g * g).sum::<f32>() * example.weight * example.weight;
+                let norm = gradient(example, x, &weights, &bias, &mut scores);
                 for (f, v) in x {
                     let f = *f as usize;
                     squares[f] += norm * v * v;
@@ -331,6 +310,23 @@ fn vector(features: &[Feature], place: impl Fn(u64) -> Option<u32>, idf: &[f32])
         }
     }
     out
+}
+
+/// The gradient of one example's loss by the classes' scores, into `scores`; gives the square of its length, weighted.
+fn gradient(example: &Example, x: &[(u32, f32)], weights: &[f32], bias: &[f32], scores: &mut [f32]) -> f32 {
+    let classes = bias.len();
+    scores.copy_from_slice(bias);
+    for (f, v) in x {
+        let row = &weights[*f as usize * classes..(*f as usize + 1) * classes];
+        for (s, w) in scores.iter_mut().zip(row) {
+            *s += v * w;
+        }
+    }
+    softmax(scores);
+    for (class, share) in &example.target {
+        scores[*class as usize] -= share;
+    }
+    scores.iter().map(|g| g * g).sum::<f32>() * example.weight * example.weight
 }
 
 /// In place; the largest score is taken away first, so nothing overflows.
