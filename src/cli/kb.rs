@@ -260,7 +260,8 @@ fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curate
         corpus.add_jsonl(path, |c| &mut c.reports, 1.0)?;
     }
     for path in &args.train_others {
-        corpus.add_jsonl(path, |c| &mut c.others, 1.0)?;
+        corpus.others.push(Vec::new());
+        corpus.add_jsonl(path, |c| c.others.last_mut().expect("just pushed"), 1.0)?;
     }
     for path in args.train_texts.iter().filter(|_| !without(Part::Texts)) {
         corpus.add_jsonl(path, |c| &mut c.narratives, 0.5)?;

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use zerocopy::byteorder::little_endian::{F32, U32};
 
 use super::corpus::{Corpus, Snippet};
-use super::linear::{Example, Lesson, Linear, LinearRef};
+use super::linear::{Example, Lesson, Linear, LinearRef, MAX_CLASSES};
 use super::train::{Options, Trainer};
 use super::{Model, families};
 use crate::index::Index;
@@ -38,10 +38,12 @@ pub fn adapt<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, labell
         .map(|o| o.id)
         .chain(kb.relations.iter().filter(|r| !r.text.is_empty()).map(|r| r.target))
         .collect();
+    let room = MAX_CLASSES - 1 - known.len().min(MAX_CLASSES - 1);
     let new: Vec<AttackId> = index
         .of_kind(crate::Kind::Technique)
         .filter(|o| o.state() == State::Active && !model.classes.contains_key(&o.place()) && has_text.contains(&o.id()))
         .map(crate::index::ObjectRef::id)
+        .take(room)
         .collect();
     let nothing_labelled = labelled.reports.is_empty() && labelled.snippets.is_empty();
     if new.is_empty() && nothing_labelled {

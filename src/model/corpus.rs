@@ -74,8 +74,9 @@ pub struct Corpus {
     pub reports: Vec<LabelledReport>,
     /// Labelled narratives of ttpmap's own.
     pub narratives: Vec<LabelledReport>,
-    /// Reports under other conventions: only what is behaviour and what is not is learned from these.
-    pub others: Vec<LabelledReport>,
+    /// Collections of reports under conventions of their own: the second gate learns from these what is behaviour and what
+    /// is not, and the second stage, with little weight, what the first says of such reports.
+    pub others: Vec<Vec<LabelledReport>>,
     /// Single texts.
     pub snippets: Vec<Snippet>,
     /// For the status model.

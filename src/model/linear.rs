@@ -1,11 +1,10 @@
-//! A sparse linear model: softmax over classes, trained by AdaGrad, kept as the largest weights in 8 bits.
+//! A sparse linear model: softmax over classes, trained by AdaGrad, kept as its most used weights, two bytes each.
 //!
 //! Features are weighted by inverse document frequency and brought to length 1. AdaGrad (Duchi, Hazan and Singer,
 //! 2011) keeps one accumulator for each feature. Training is sequential, so the same examples give the same
 //! weights on any number of cores.
 
 use rustc_hash::FxHashMap;
-use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::{F32, U16, U32};
 
 use super::features::Feature;
@@ -32,19 +31,18 @@ pub(crate) struct Recipe {
     pub(crate) keep: usize,
     /// How much the number of examples with a feature counts where weights are left out: its power.
     pub(crate) spread: f32,
-    /// Shrinks a weight a little each time its feature is met.
-    pub(crate) decay: f32,
 }
 
 /// The weights of a trained model.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
-    pub(crate) classes: usize,
+    classes: usize,
+    packing: Packing,
+    /// Sorted, and no two alike as far as they are kept.
     keys: Vec<u64>,
     idf: Vec<f32>,
     starts: Vec<u32>,
-    columns: Vec<u16>,
-    values: Vec<i8>,
+    cells: Vec<u16>,
     scale: f32,
     bias: Vec<f32>,
 }
@@ -85,15 +83,61 @@ pub(crate) struct Lesson {
 /// The inverse document frequency of a feature that a model comes to know later: that of a rare word.
 const LATER_IDF: f32 = 10.0;
 
-/// A weight in 8 bits, companded: fine steps near zero, coarse ones far out.
-fn expand(value: i8, scale: f32) -> f32 {
-    let x = f32::from(value) / 127.0;
-    x * x.abs() * scale
+/// Classes that a model can tell apart: more would leave a weight too few bits.
+pub(crate) const MAX_CLASSES: usize = 1 << 12;
+
+/// How keys and weights are cut to two bytes each.
+///
+/// A key is kept as the bucket that its first bits choose, and the 16 bits behind them: of a million unknown features
+/// a few hundred are mistaken for a known one. A cell is a class and, in the bits that classes leave free, a weight,
+/// companded: fine steps near zero, coarse ones far out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Packing {
+    bucket_bits: u32,
+    value_bits: u32,
 }
 
-fn compress(value: f32, scale: f32) -> i8 {
-    let x = (value.abs() / scale).sqrt() * 127.0;
-    x.round().min(127.0).copysign(value) as i8
+impl Packing {
+    fn new(classes: usize, features: usize) -> Packing {
+        let class_bits = usize::BITS - classes.saturating_sub(1).leading_zeros();
+        Packing { bucket_bits: (features / 16 + 1).ilog2().clamp(4, 14), value_bits: 16 - class_bits.clamp(1, 12) }
+    }
+
+    fn bucket(self, key: u64) -> usize {
+        (key >> (64 - self.bucket_bits)) as usize
+    }
+
+    fn tail(self, key: u64) -> u16 {
+        (key >> (64 - self.bucket_bits - 16)) as u16
+    }
+
+    /// What is kept of a key.
+    fn short(self, key: u64) -> u32 {
+        (key >> (64 - self.bucket_bits - 16)) as u32
+    }
+
+    /// A key of which as much is kept.
+    fn long(self, short: u32) -> u64 {
+        u64::from(short) << (64 - self.bucket_bits - 16)
+    }
+
+    /// The largest value on either side of zero.
+    fn most(self) -> i32 {
+        (1 << (self.value_bits - 1)) - 1
+    }
+
+    /// None where the weight is too small to be kept.
+    fn pack(self, class: usize, weight: f32, scale: f32) -> Option<u16> {
+        let most = self.most() as f32;
+        let value = ((weight.abs() / scale).sqrt() * most).round().min(most).copysign(weight) as i32;
+        (value != 0).then(|| ((class as u16) << self.value_bits) | (value + self.most()) as u16)
+    }
+
+    fn unpack(self, cell: u16, scale: f32) -> (usize, f32) {
+        let value = i32::from(cell & ((1 << self.value_bits) - 1)) - self.most();
+        let x = value as f32 / self.most() as f32;
+        (usize::from(cell >> self.value_bits), x * x.abs() * scale)
+    }
 }
 
 impl Linear {
@@ -130,10 +174,9 @@ impl Linear {
                     let f = *f as usize;
                     squares[f] += norm * v * v;
                     let step = recipe.rate * example.weight * v / (squares[f].sqrt() + 1e-6);
-                    let keep = 1.0 - recipe.decay;
                     let row = &mut weights[f * classes..(f + 1) * classes];
                     for (w, g) in row.iter_mut().zip(&scores) {
-                        *w = *w * keep - step * g;
+                        *w -= step * g;
                     }
                 }
                 bias_squares += norm;
@@ -144,19 +187,11 @@ impl Linear {
             }
         }
         let spread: Vec<f32> = keys.iter().zip(&idf).map(|(k, idf)| idf * (counts[k] as f32).powf(recipe.spread)).collect();
-        Linear::pruned(classes, keys, idf, &spread, weights, bias, recipe.keep)
+        Linear::pruned(classes, &keys, &idf, &spread, weights, bias, recipe.keep)
     }
 
     /// Keeps the largest weights and the features that have any.
-    fn pruned(
-        classes: usize,
-        keys: Vec<u64>,
-        idf: Vec<f32>,
-        spread: &[f32],
-        mut weights: Vec<f32>,
-        mut bias: Vec<f32>,
-        keep: usize,
-    ) -> Linear {
+    fn pruned(classes: usize, keys: &[u64], idf: &[f32], spread: &[f32], mut weights: Vec<f32>, mut bias: Vec<f32>, keep: usize) -> Linear {
         if classes == 2 {
             // Of two classes only the difference counts: half of the weights are enough.
             for pair in weights.chunks_exact_mut(2).chain(bias.chunks_exact_mut(2)) {
@@ -174,27 +209,28 @@ impl Linear {
             0.0
         };
         let scale = weights.iter().fold(1e-6_f32, |m, w| m.max(w.abs()));
-        let mut out =
-            Linear { classes, keys: Vec::new(), idf: Vec::new(), starts: vec![0], columns: Vec::new(), values: Vec::new(), scale, bias };
-        for (f, key) in keys.iter().enumerate() {
-            for (c, w) in weights[f * classes..(f + 1) * classes].iter().enumerate() {
-                if w.abs() * spread[f] > limit {
-                    let value = compress(*w, scale);
-                    if value != 0 {
-                        out.columns.push(c as u16);
-                        out.values.push(value);
-                    }
-                }
+        let rows = keys.iter().enumerate().map(|(f, key)| {
+            let row = weights[f * classes..(f + 1) * classes].iter().enumerate();
+            (*key, idf[f], row.filter(|(_, w)| w.abs() * spread[f] > limit).map(|(c, w)| (c as u16, *w)).collect())
+        });
+        let features = weights.chunks_exact(classes).zip(spread).filter(|(row, s)| row.iter().any(|w| w.abs() * *s > limit)).count();
+        Linear::packed(classes, Packing::new(classes, features), scale, bias, rows)
+    }
+
+    /// Packs rows, which come sorted by key; those without a weight are left out.
+    fn packed(classes: usize, packing: Packing, scale: f32, bias: Vec<f32>, rows: impl Iterator<Item = Row>) -> Linear {
+        let mut out = Linear { classes, packing, keys: Vec::new(), idf: Vec::new(), starts: vec![0], cells: Vec::new(), scale, bias };
+        for (key, idf, row) in rows {
+            // Of two keys that are alike as far as they are kept, which hardly happens, the first stays.
+            if out.keys.last().is_some_and(|last| packing.short(*last) == packing.short(key)) {
+                continue;
             }
-            // The key is kept by its upper half; of two that share it, which hardly happens, the first stays.
-            let taken = out.keys.last().is_some_and(|last| last >> 32 == key >> 32);
-            if taken {
-                out.columns.truncate(*out.starts.last().unwrap_or(&0) as usize);
-                out.values.truncate(out.columns.len());
-            } else if out.columns.len() as u32 > *out.starts.last().unwrap_or(&0) {
-                out.keys.push(*key);
-                out.idf.push(idf[f]);
-                out.starts.push(out.columns.len() as u32);
+            let before = out.cells.len();
+            out.cells.extend(row.into_iter().filter_map(|(class, w)| packing.pack(usize::from(class), w, scale)));
+            if out.cells.len() > before {
+                out.keys.push(key);
+                out.idf.push(idf);
+                out.starts.push(out.cells.len() as u32);
             }
         }
         out
@@ -210,7 +246,7 @@ impl Linear {
         let mut rows: FxHashMap<u32, usize> = FxHashMap::default();
         let mut keys: Vec<u64> = Vec::new();
         for (key, _) in examples.iter().flat_map(|e| &e.features) {
-            rows.entry((key >> 32) as u32).or_insert_with(|| {
+            rows.entry(base.packing.short(*key)).or_insert_with(|| {
                 keys.push(*key);
                 keys.len() - 1
             });
@@ -234,7 +270,7 @@ impl Linear {
         bias[old_last..old_last + lesson.added].fill(least);
         let learns = |class: usize| !lesson.only_added || (old_last..old_last + lesson.added).contains(&class);
         let vectors: Vec<Vec<(u32, f32)>> =
-            examples.iter().map(|e| vector(&e.features, |k| rows.get(&((k >> 32) as u32)).map(|r| *r as u32), &idf)).collect();
+            examples.iter().map(|e| vector(&e.features, |k| rows.get(&base.packing.short(k)).map(|r| *r as u32), &idf)).collect();
         let mut squares = vec![0.5_f32; keys.len()];
         let mut order: Vec<u32> = (0..examples.len() as u32).collect();
         let mut random = Random(20_251_104);
@@ -254,10 +290,10 @@ impl Linear {
                 }
             }
         }
-        let mut all: Vec<Row> = Vec::with_capacity(base.keys.len());
-        for (place, key) in base.keys.iter().enumerate().filter(|(_, key)| !rows.contains_key(&key.get())) {
+        let mut all: Vec<Row> = Vec::with_capacity(base.tails.len());
+        for (place, short) in base.shorts().enumerate().filter(|(_, short)| !rows.contains_key(short)) {
             let row = base.row(place as u32).map(|(c, w)| (moved(c) as u16, w)).collect();
-            all.push((u64::from(key.get()) << 32, base.idf_of(place as u32), row));
+            all.push((base.packing.long(short), base.idf_of(place as u32), row));
         }
         for (row, key) in keys.iter().enumerate() {
             let kept = weights[row * classes..(row + 1) * classes].iter().enumerate().filter(|(_, w)| w.abs() > 0.02);
@@ -265,16 +301,9 @@ impl Linear {
         }
         all.sort_by_key(|(key, _, _)| *key);
         let scale = all.iter().flat_map(|(_, _, row)| row).fold(1e-6_f32, |m, (_, w)| m.max(w.abs()));
-        let mut out =
-            Linear { classes, keys: Vec::new(), idf: Vec::new(), starts: vec![0], columns: Vec::new(), values: Vec::new(), scale, bias };
-        for (key, idf, row) in all.into_iter().filter(|(_, _, row)| !row.is_empty()) {
-            out.columns.extend(row.iter().map(|(c, _)| *c));
-            out.values.extend(row.iter().map(|(_, w)| compress(*w, scale)));
-            out.keys.push(key);
-            out.idf.push(idf);
-            out.starts.push(out.columns.len() as u32);
-        }
-        out
+        // As many bits of the keys as were known before: of those there are no more.
+        let packing = Packing { bucket_bits: base.packing.bucket_bits, ..Packing::new(classes, all.len()) };
+        Linear::packed(classes, packing, scale, bias, all.into_iter())
     }
 
     /// Writes the model as bytes.
@@ -283,12 +312,19 @@ impl Linear {
         let scales = [F32::new(self.scale), F32::new(IDF_SCALE)];
         writer.put(*b"CLAS", &[U32::new(self.classes as u32)]);
         writer.put(*b"SCAL", &scales);
-        writer.put(*b"KEYS", &self.keys.iter().map(|k| U32::new((k >> 32) as u32)).collect::<Vec<_>>());
+        let mut buckets = vec![0_u32; (1 << self.packing.bucket_bits) + 1];
+        for key in &self.keys {
+            buckets[self.packing.bucket(*key) + 1] += 1;
+        }
+        for i in 1..buckets.len() {
+            buckets[i] += buckets[i - 1];
+        }
+        writer.put(*b"BUCK", &buckets.iter().map(|b| U32::new(*b)).collect::<Vec<_>>());
+        writer.put(*b"KEYS", &self.keys.iter().map(|k| U16::new(self.packing.tail(*k))).collect::<Vec<_>>());
         writer.put(*b"IDFS", &self.idf.iter().map(|i| (i / IDF_SCALE * 255.0).round().clamp(1.0, 255.0) as u8).collect::<Vec<_>>());
         writer.put(*b"STRT", &self.starts.iter().step_by(BLOCK).map(|s| U32::new(*s)).collect::<Vec<_>>());
         writer.put(*b"CNTS", &self.starts.windows(2).map(|w| U16::new((w[1] - w[0]) as u16)).collect::<Vec<_>>());
-        writer.put(*b"COLS", &self.columns.iter().map(|c| U16::new(*c)).collect::<Vec<_>>());
-        writer.put(*b"VALS", self.values.as_bytes());
+        writer.put(*b"CELL", &self.cells.iter().map(|c| U16::new(*c)).collect::<Vec<_>>());
         writer.put(*b"BIAS", &self.bias.iter().map(|b| F32::new(*b)).collect::<Vec<_>>());
         writer.finish()
     }
@@ -346,13 +382,15 @@ pub(crate) fn softmax(scores: &mut [f32]) {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinearRef<'a> {
     pub(crate) classes: usize,
-    /// Upper halves of the features' hashes, sorted.
-    keys: &'a [U32],
+    packing: Packing,
+    /// Where each bucket's features begin, and where the last ends.
+    buckets: &'a [U32],
+    /// The features' keys behind the bits of the bucket, sorted in each bucket.
+    tails: &'a [U16],
     idf: &'a [u8],
     starts: &'a [U32],
     counts: &'a [U16],
-    columns: &'a [U16],
-    values: &'a [u8],
+    cells: &'a [U16],
     bias: &'a [F32],
     scale: f32,
     idf_scale: f32,
@@ -364,55 +402,54 @@ impl<'a> LinearRef<'a> {
         let index = Index::new(bytes).ok()?;
         // The sections outlive the index: they borrow the bytes it was made over.
         let section = |tag: [u8; 4]| index.range(tag).and_then(|r| bytes.get(r));
-        let cast = |tag| <[F32] as zerocopy::FromBytes>::ref_from_bytes(section(tag)?).ok();
-        let classes = <[U32] as zerocopy::FromBytes>::ref_from_bytes(section(*b"CLAS")?).ok()?.first()?.get() as usize;
-        let scales = cast(*b"SCAL")?;
+        let floats = |tag| <[F32] as zerocopy::FromBytes>::ref_from_bytes(section(tag)?).ok();
+        let words = |tag| <[U32] as zerocopy::FromBytes>::ref_from_bytes(section(tag)?).ok();
+        let halves = |tag| <[U16] as zerocopy::FromBytes>::ref_from_bytes(section(tag)?).ok();
+        let classes = words(*b"CLAS")?.first()?.get() as usize;
+        let scales = floats(*b"SCAL")?;
+        let buckets = words(*b"BUCK")?;
+        let bucket_bits = buckets.len().checked_sub(1).filter(|n| n.is_power_of_two())?.ilog2();
         let out = LinearRef {
             classes,
-            keys: zerocopy::FromBytes::ref_from_bytes(section(*b"KEYS")?).ok()?,
+            packing: Packing { bucket_bits, ..Packing::new(classes, 0) },
+            buckets,
+            tails: halves(*b"KEYS")?,
             idf: section(*b"IDFS")?,
-            starts: zerocopy::FromBytes::ref_from_bytes(section(*b"STRT")?).ok()?,
-            counts: zerocopy::FromBytes::ref_from_bytes(section(*b"CNTS")?).ok()?,
-            columns: zerocopy::FromBytes::ref_from_bytes(section(*b"COLS")?).ok()?,
-            values: section(*b"VALS")?,
-            bias: cast(*b"BIAS")?,
+            starts: words(*b"STRT")?,
+            counts: halves(*b"CNTS")?,
+            cells: halves(*b"CELL")?,
+            bias: floats(*b"BIAS")?,
             scale: scales.first()?.get(),
             idf_scale: scales.get(1)?.get(),
         };
-        let fits = out.idf.len() == out.keys.len()
-            && out.starts.len() == out.keys.len() / BLOCK + 1
-            && out.counts.len() == out.keys.len()
-            && out.columns.len() == out.values.len()
+        let fits = (4..=14).contains(&bucket_bits)
+            && out.idf.len() == out.tails.len()
+            && out.starts.len() == out.tails.len() / BLOCK + 1
+            && out.counts.len() == out.tails.len()
             && out.bias.len() == classes
-            && (1..=usize::from(u16::MAX)).contains(&classes);
+            && (1..=MAX_CLASSES).contains(&classes);
         fits.then_some(out)
     }
 
     /// Weights kept.
     pub(crate) fn len(&self) -> usize {
-        self.values.len()
+        self.cells.len()
     }
 
     fn place(&self, key: u64) -> Option<u32> {
-        // Hashes are spread evenly: a guess by proportion lands within a few places.
-        let n = self.keys.len();
-        if n == 0 {
-            return None;
-        }
-        let key = (key >> 32) as u32;
-        let guess = ((u64::from(key) * n as u64) >> 32) as usize;
-        let (mut low, mut high, mut step) = (guess, guess + 1, 8);
-        while low > 0 && self.keys[low].get() > key {
-            low = low.saturating_sub(step);
-            step *= 2;
-        }
-        step = 8;
-        while high < n && self.keys[high - 1].get() < key {
-            high = (high + step).min(n);
-            step *= 2;
-        }
-        let at = self.keys[low..high].binary_search_by_key(&key, |k| k.get()).ok()?;
-        Some((low + at) as u32)
+        let bucket = self.packing.bucket(key);
+        let (low, high) = (self.buckets[bucket].get(), self.buckets[bucket + 1].get());
+        let tails = self.tails.get(low as usize..high as usize)?;
+        let at = tails.binary_search_by_key(&self.packing.tail(key), |t| t.get()).ok()?;
+        Some(low + at as u32)
+    }
+
+    /// What is kept of each feature's key, in order.
+    fn shorts(&self) -> impl Iterator<Item = u32> + '_ {
+        self.buckets.windows(2).enumerate().flat_map(|(bucket, ends)| {
+            let tails = self.tails.get(ends[0].get() as usize..ends[1].get() as usize).unwrap_or_default();
+            tails.iter().map(move |t| (bucket as u32) << 16 | u32::from(t.get()))
+        })
     }
 
     fn idf_of(&self, place: u32) -> f32 {
@@ -437,9 +474,8 @@ impl<'a> LinearRef<'a> {
         let before: usize = self.counts[block * BLOCK..f].iter().map(|c| usize::from(c.get())).sum();
         let start = self.starts[block].get() as usize + before;
         let range = start..start + usize::from(self.counts[f].get());
-        let columns = self.columns.get(range.clone()).unwrap_or_default();
-        let values = self.values.get(range).unwrap_or_default();
-        columns.iter().zip(values).map(|(c, v)| (usize::from(c.get()), expand(*v as i8, self.scale)))
+        let cells = self.cells.get(range).unwrap_or_default();
+        cells.iter().map(|cell| self.packing.unpack(cell.get(), self.scale))
     }
 
     /// Scores of all classes, before any softmax.
@@ -486,7 +522,7 @@ mod tests {
     fn a_model_learns_keeps_and_reads_back() {
         let examples: Vec<Example> =
             (0..60).map(|i| if i % 2 == 0 { example(&[1, 2, 10 + i % 5], 0) } else { example(&[3, 4, 10 + i % 5], 1) }).collect();
-        let recipe = Recipe { classes: 2, passes: 5, rate: 0.5, min_examples: 2, keep: 1000, spread: 0.5, decay: 0.0 };
+        let recipe = Recipe { classes: 2, passes: 5, rate: 0.5, min_examples: 2, keep: 1000, spread: 0.5 };
         let bytes = Linear::train(&examples, recipe).to_bytes();
         assert_eq!(bytes, Linear::train(&examples, recipe).to_bytes());
         let model = LinearRef::open(&bytes).unwrap();

@@ -11,12 +11,13 @@ use rayon::prelude::*;
 use zerocopy::byteorder::little_endian::{F32, U32, U64};
 
 use super::corpus::{Corpus, LabelledReport, Snippet};
-use super::linear::{Example, Linear, LinearRef, Recipe};
+use super::linear::{Example, Linear, LinearRef, MAX_CLASSES, Recipe};
 use super::stack::{self, ClassFacts, WIDTH};
 use super::train_status::SegmentStatus;
 use super::trees::{self, Trees, TreesRef};
 use super::{ALONE_SEGMENTS, FirstStage, LEAST, View, families, features, phrase_key};
 use crate::index::Index;
+use crate::index::format::PhraseRecord;
 use crate::index::format::Writer;
 use crate::kb::id::{AttackId, Kind};
 use crate::kb::{KnowledgeBase, RelationKind, State};
@@ -45,7 +46,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 198_000, none_share: 0.6 }
+        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 320_000, none_share: 0.6 }
     }
 }
 
@@ -163,8 +164,8 @@ pub fn train<D: AsRef<[u8]> + Sync>(
     options: &Options,
     say: &(dyn Fn(&str) + Sync),
 ) -> (Vec<u8>, Figures) {
-    let ids: Vec<AttackId> =
-        index.of_kind(Kind::Technique).filter(|o| o.state() == State::Active).map(crate::index::ObjectRef::id).collect();
+    let active = index.of_kind(Kind::Technique).filter(|o| o.state() == State::Active);
+    let ids: Vec<AttackId> = active.map(crate::index::ObjectRef::id).take(MAX_CLASSES - 1).collect();
     let class_of = ids.iter().enumerate().filter_map(|(c, id)| Some((index.get(*id)?.place(), c as u16))).collect();
     let trainer = Trainer { index, finders: Finders::new(index), families: families(&ids), ids, class_of, options: options.clone() };
     trainer.run(kb, corpus, say)
@@ -286,11 +287,11 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     fn rank_recipe(&self, keep: usize) -> Recipe {
-        Recipe { classes: self.ids.len() + 1, passes: 12, rate: 0.6, min_examples: 2, keep, spread: 0.65, decay: 0.0 }
+        Recipe { classes: self.ids.len() + 1, passes: 12, rate: 0.6, min_examples: 2, keep, spread: 0.65 }
     }
 
     fn gate_recipe(&self) -> Recipe {
-        Recipe { classes: 2, passes: 5, rate: 0.15, min_examples: 3, keep: self.options.keep / 12, spread: 0.65, decay: 0.0 }
+        Recipe { classes: 2, passes: 5, rate: 0.15, min_examples: 3, keep: self.options.keep / 20, spread: 0.65 }
     }
 
     /// Trains the parts of the first stage that learn from reports.
@@ -309,8 +310,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let fold_of = folds(&corpus.reports, self.options.folds);
         let mut reads = self.read_all(&corpus.reports, &fold_of);
         let narratives = self.read_all(&corpus.narratives, &vec![usize::MAX; corpus.narratives.len()]);
-        let others = self.read_all(&corpus.others, &vec![usize::MAX; corpus.others.len()]);
         let precisions = self.learn_phrases(&mut reads);
+        let others: Vec<Collection> = corpus.others.iter().map(|reports| self.collection(reports, &precisions)).collect();
         say(&format!(
             "read {} reports, {} segments, {} narratives",
             reads.len(),
@@ -330,11 +331,14 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         say(&format!("{} texts beside the reports", ranker.len()));
         let gate_source = || narratives.iter();
         let fixed = Fixed { gate: self.gate_examples(gate_source()), ranker };
-        let ((side, other_gate), trained) = rayon::join(
+        let ((side, mut other_gates), trained) = rayon::join(
             || {
-                let side = Linear::train(&fixed.ranker, self.rank_recipe(self.options.keep / 3)).to_bytes();
-                let other_gate = Linear::train(&self.gate_examples(others.iter().chain(gate_source())), self.gate_recipe()).to_bytes();
-                (side, other_gate)
+                let side = Linear::train(&fixed.ranker, self.rank_recipe(self.options.keep / 5)).to_bytes();
+                let gate = |fold: usize| {
+                    let reads = others.iter().flat_map(|c| &c.reads).filter(|r| r.fold != fold);
+                    Linear::train(&self.gate_examples(reads.chain(gate_source())), self.gate_recipe()).to_bytes()
+                };
+                (side, (0..=self.options.folds).into_par_iter().map(gate).collect::<Vec<_>>())
             },
             || {
                 // One fold more than there are: the last leaves nothing out and is the one that is kept.
@@ -348,15 +352,16 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                     .collect::<Vec<Trained>>()
             },
         );
-        let stage = |trained: &'_ Trained| -> Option<FirstStageBytes> {
-            Some(FirstStageBytes {
-                ranker: trained.ranker.clone(),
-                side: side.clone(),
-                gate: trained.gate.clone(),
-                other_gate: other_gate.clone(),
-            })
+        let stage = |trained: &'_ Trained, other_gate: &[u8]| FirstStageBytes {
+            ranker: trained.ranker.clone(),
+            side: side.clone(),
+            gate: trained.gate.clone(),
+            other_gate: other_gate.to_vec(),
         };
-        let stages: Vec<FirstStageBytes> = trained.iter().filter_map(stage).collect();
+        let last = &trained[self.options.folds];
+        let other_stages: Vec<FirstStageBytes> = other_gates.iter().map(|gate| stage(last, gate)).collect();
+        let other_gate = other_gates.pop().unwrap_or_default();
+        let stages: Vec<FirstStageBytes> = trained.iter().map(|t| stage(t, &other_gate)).collect();
         let views: Vec<Vec<View>> = reads
             .par_iter()
             .map(|read| {
@@ -374,13 +379,22 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             }
         }
         let facts = self.facts(&reads, &views);
-        let (stacked, judged) = self.second_stage(&reads, &views, &facts, say);
+        let whole = facts.last().expect("there is one list of facts more than folds");
+        let mut other_cases = Vec::new();
+        for (number, collection) in others.iter().enumerate() {
+            other_cases.extend(self.other_cases(number, collection, &other_stages, whole));
+        }
+        let (mut grown, judged) = self.second_stage(&reads, &views, &facts, &other_cases, say);
+
         let (alone, alone_judged) = self.alone(&reads, &stages, &facts);
         let statuses = self.statuses(&reads, &views, &narratives, &corpus.statuses, &stages);
         let (numbers, figures) = self.figures(&reads, &judged, &alone_judged, &statuses.judged, say);
+        for (number, collection) in others.iter().enumerate() {
+            let cases = other_cases.iter().filter(|c| c.collection == number);
+            say(&self.measure_collection(collection, cases, &grown, figures.threshold));
+        }
+        let stacked = grown.pop().unwrap_or_default();
 
-        let last = &trained[self.options.folds];
-        let whole = facts.last().expect("there is one list of facts more than folds");
         let mut writer = Writer::default();
         writer.put(*b"CLSS", &self.ids.iter().map(|id| U32::new(id.key())).collect::<Vec<_>>());
         writer.put(*b"RELI", &whole.iter().map(|f| F32::new(f.reliability)).collect::<Vec<_>>());
@@ -446,6 +460,78 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         out
     }
 
+    /// Reads a collection under a convention of its own; folds are by report.
+    fn collection(&self, reports: &[LabelledReport], precisions: &BTreeMap<u64, f32>) -> Collection {
+        let folds: Vec<usize> = (0..reports.len()).map(|i| i % self.options.folds).collect();
+        let mut reads = self.read_all(reports, &folds);
+        let learned = |(text, record, _): (&str, &PhraseRecord, _)| {
+            let object = self.index.at(record.object.get())?;
+            precisions.get(&phrase_key(object.id(), text)).copied()
+        };
+        let learned: Vec<Option<f32>> = self.finders.phrases.all().map(learned).collect();
+        for hit in reads.iter_mut().flat_map(|r| &mut r.sightings).flat_map(|s| &mut s.phrases) {
+            hit.precision = learned.get(hit.phrase as usize).copied().flatten().unwrap_or(hit.precision);
+        }
+        let classes: BTreeSet<u16> = reads.iter().flat_map(|r| r.labels.iter().flatten().map(|l| l.0)).collect();
+        let parents_only = !classes.iter().any(|c| self.ids[usize::from(*c)].is_subtechnique());
+        Collection { reads, classes, parents_only }
+    }
+
+    /// What the first stage says of a collection, with what its annotators say. Where these looked for some techniques
+    /// only, nothing is known of the others; where they gave parents, the best of each family stands for it.
+    fn other_cases(&self, number: usize, collection: &Collection, stages: &[FirstStageBytes], facts: &[ClassFacts]) -> Vec<Case> {
+        let class_of = |object: u16| self.class_of.get(&object).copied();
+        let family = |class: u16| self.families[usize::from(class)];
+        let one = |(report, read): (usize, &Read)| {
+            let views = stages[read.fold].open().views(&read.document, &read.sightings, &[]);
+            let rows = stack::rows(&read.sightings, &views, facts, &class_of, LEAST, false);
+            let mut cases = Vec::new();
+            for (labels, rows) in read.labels.iter().zip(rows) {
+                let mut families = BTreeSet::new();
+                for (class, row) in rows {
+                    let (counts, right, weight) = if collection.parents_only {
+                        (families.insert(family(class)), labels.iter().any(|l| family(l.0) == family(class)), OTHERS_WEIGHT / 2.0)
+                    } else {
+                        (collection.classes.contains(&class), labels.iter().any(|l| l.0 == class), OTHERS_WEIGHT)
+                    };
+                    if counts {
+                        cases.push(Case { collection: number, report, fold: read.fold, family: family(class), row, right, weight });
+                    }
+                }
+            }
+            cases
+        };
+        collection.reads.par_iter().enumerate().map(one).flatten().collect()
+    }
+
+    /// How a collection's reports fare under trees that did not see them, whatever their status.
+    fn measure_collection<'c>(
+        &self,
+        collection: &Collection,
+        cases: impl Iterator<Item = &'c Case>,
+        grown: &[Vec<u8>],
+        threshold: f32,
+    ) -> String {
+        let trees: Vec<TreesRef<'_>> = grown.iter().map(|t| TreesRef::open(t).expect("just written")).collect();
+        let taken: Vec<&Case> = cases.filter(|c| trees[c.fold].probability(&c.row) >= threshold).collect();
+        let labels = collection.reads.iter().flat_map(|r| &r.labels).map(Vec::len).sum::<usize>();
+        let gold: BTreeSet<(usize, u16)> = collection
+            .reads
+            .iter()
+            .enumerate()
+            .flat_map(|(report, r)| r.labels.iter().flatten().map(move |l| (report, self.families[usize::from(l.0)])))
+            .collect();
+        let found: BTreeSet<(usize, u16)> = taken.iter().map(|c| (c.report, c.family)).collect();
+        let right = taken.iter().filter(|c| c.right).count();
+        let f1 = |right: usize, found: usize, gold: usize| 2.0 * right as f32 / (found + gold).max(1) as f32;
+        format!(
+            "on {} reports of another convention: sentence F1 {:.3}, report parents {:.3}",
+            collection.reads.len(),
+            f1(right, taken.len(), labels),
+            f1(found.intersection(&gold).count(), found.len(), gold.len())
+        )
+    }
+
     /// What is known of each class: for each fold what the others say, and last what all say.
     fn facts(&self, reads: &[Read], views: &[Vec<View>]) -> Vec<Vec<ClassFacts>> {
         let folds = self.options.folds;
@@ -486,8 +572,9 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         reads: &[Read],
         views: &[Vec<View>],
         facts: &[Vec<ClassFacts>],
+        others: &[Case],
         say: &(dyn Fn(&str) + Sync),
-    ) -> (Vec<u8>, Vec<Vec<Judged>>) {
+    ) -> (Vec<Vec<u8>>, Vec<Vec<Judged>>) {
         let class_of = |object: u16| self.class_of.get(&object).copied();
         let rows: Vec<Vec<stack::Rows>> = reads
             .par_iter()
@@ -505,7 +592,12 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                     }
                 }
             }
-            let weights = vec![1.0; answers.len()];
+            let mut weights = vec![1.0; answers.len()];
+            for case in others.iter().filter(|c| c.fold != without) {
+                flat.extend_from_slice(&case.row);
+                answers.push(case.right);
+                weights.push(case.weight);
+            }
             Trees::grow(&flat, WIDTH, &answers, &weights, recipe).to_bytes()
         };
         let grown: Vec<Vec<u8>> = (0..=self.options.folds).map(grow).collect();
@@ -532,7 +624,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                     .collect()
             })
             .collect();
-        (grown.last().cloned().unwrap_or_default(), judged)
+        (grown, judged)
     }
 
     /// The trees for single sentences: which of the candidates is right where something is described at all.
@@ -783,6 +875,29 @@ impl FirstStageBytes {
             other_gate: linear(&self.other_gate),
         }
     }
+}
+
+/// Reports whose annotators had a convention of their own.
+struct Collection {
+    reads: Vec<Read>,
+    /// What is labelled anywhere in it.
+    classes: BTreeSet<u16>,
+    /// No sub-technique is.
+    parents_only: bool,
+}
+
+/// How much a row of such a collection counts in the second stage beside one of the reports.
+const OTHERS_WEIGHT: f32 = 2.0;
+
+/// A row of the second stage, and whether it is right.
+struct Case {
+    collection: usize,
+    report: usize,
+    fold: usize,
+    family: u16,
+    row: [f32; WIDTH],
+    right: bool,
+    weight: f32,
 }
 
 struct Alone {

@@ -117,10 +117,11 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             cases: self.cases(read),
             views: look(read),
         }));
+        // Neighbours in a file may be one sentence, or the same scene told otherwise.
         items.extend(single.iter().zip(cases).enumerate().map(|(i, (read, case))| Item {
             views: look(read),
             read,
-            fold: i % folds,
+            fold: i / 8 % folds,
             cases: vec![case],
         }));
         let linears: Vec<Vec<u8>> = (0..=folds).into_par_iter().map(|without| self.linear_status(&items, without)).collect();
@@ -182,15 +183,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                 examples.push(Example { features, target: vec![(case.status as u32, 1.0)], weight });
             }
         }
-        let recipe = Recipe {
-            classes: Status::ALL.len(),
-            passes: 8,
-            rate: 0.2,
-            min_examples: 2,
-            keep: self.options.keep / 10,
-            spread: 0.5,
-            decay: 0.0,
-        };
+        let recipe =
+            Recipe { classes: Status::ALL.len(), passes: 8, rate: 0.2, min_examples: 2, keep: self.options.keep / 10, spread: 0.5 };
         Linear::train(&examples, recipe).to_bytes()
     }
 }
