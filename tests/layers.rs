@@ -91,6 +91,41 @@ fn what_is_mended_is_portable_and_keeps_what_could_not_move() {
 }
 
 #[test]
+fn what_became_a_sub_technique_is_not_hidden_under_a_closed_parent() {
+    let index = Index::embedded();
+    let upgrade = Upgrade::new(&index, &index);
+    let entry = Entry { score: Some(3.0), ..Entry::new("T1656".parse().unwrap(), Some("defense-evasion")) };
+    let mut layer = Layer { techniques: vec![entry], layout: None, ..Layer::new("closed", Domain::Enterprise, "15.1") };
+    let (upgraded, report) = upgrade.layer(&layer, Pick::Max);
+    let ids: Vec<&str> = upgraded.techniques.iter().map(|e| &*e.technique_id).collect();
+    assert_eq!(ids, ["T1684.001", "T1684"]);
+    assert_eq!(upgraded.techniques[1].show_subtechniques, Some(true));
+    assert!(report.notes.iter().any(|n| n.contains("T1684 (stealth)")), "{:?}", report.notes);
+    layer.layout = Layer::new("", Domain::Enterprise, "15.1").layout;
+    assert_eq!(upgrade.layer(&layer, Pick::Max).0.techniques.len(), 1, "annotated ones are opened anyway");
+}
+
+#[test]
+fn a_platform_that_is_gone_takes_nothing_with_it() {
+    let index = Index::embedded();
+    let upgrade = Upgrade::new(&index, &index);
+    let technique =
+        index.of_kind(Kind::Technique).find(|t| t.state() == State::Active && t.platforms().eq(["ESXi"])).expect("there is one");
+    let entry = Entry { score: Some(3.0), ..Entry::new(technique.id(), None) };
+    let filter = |names: [&str; 2]| Some(names.map(str::to_owned).to_vec());
+    let layer =
+        Layer { techniques: vec![entry], platforms: filter(["Windows", "No Such Platform"]), ..Layer::new("f", Domain::Enterprise, "19") };
+    let (upgraded, report) = upgrade.layer(&layer, Pick::Max);
+    assert_eq!(upgraded.platforms, filter(["Windows", "ESXi"]));
+    assert!(report.notes[0].contains("has no No Such Platform") && report.notes[0].contains("ESXi came in"), "{:?}", report.notes);
+    // A filter that is whole is the user's own.
+    let layer = Layer { platforms: filter(["Windows", "Linux"]), ..layer };
+    let (upgraded, report) = upgrade.layer(&layer, Pick::Max);
+    assert_eq!(upgraded.platforms, layer.platforms);
+    assert!(report.notes[0].contains("hides 1 annotated"), "{:?}", report.notes);
+}
+
+#[test]
 fn a_fields_value_is_read_whatever_tool_wrote_it() {
     let one = |name: &str| layers(name).remove(0);
     let utf16 = one("generated-utf16.json");
@@ -395,9 +430,10 @@ fn columns_move_cell_by_cell() {
     let upgrade = Upgrade::new(&index, &index);
     let csv = "\u{feff}rule,Technique,Tactic,note\r\n1,T1562.001,Defense Evasion,\"T1562.001, said\"\r\n2,\"T1055; t1562.002\",defense-evasion,x\r\n3,T1175,TA0005,\r\n4,T1562,TA0005,y\r\n";
     let (out, report) = upgrade.columns(csv, None, None).unwrap();
-    let expected = "\u{feff}rule,Technique,Tactic,note\r\n1,T1685,Defense Impairment,\"T1562.001, said\"\r\n2,\"T1055; t1685.001\",stealth, defense-impairment,x\r\n3,T1175,TA0005,\r\n4,T1685,TA0112,y\r\n";
-    // A cell that comes to hold the delimiter is put in quotes.
-    assert_eq!(out, expected.replace("stealth, defense-impairment", "stealth; defense-impairment"));
+    let expected = "\u{feff}rule,Technique,Tactic,note\r\n1,T1685,Defense Impairment,\"T1562.001, said\"\r\n2,\"T1055; t1685.001\",stealth; defense-impairment,x\r\n3,T1175,TA0005,\r\n4,T1685,TA0112,y\r\n";
+    assert_eq!(out, expected);
+    let split = upgrade.columns("technique;tactic\n\"T1055;T1562.002\";defense-evasion\n", None, None).unwrap().0;
+    assert_eq!(split, "technique;tactic\n\"T1055;T1685.001\";stealth, defense-impairment\n", "the delimiter stays one");
     assert_eq!(report.count(Outcome::CouldNot), 1);
     assert_eq!(upgrade.columns(&out, None, None).unwrap().0, out, "twice is as once");
     let named = upgrade.columns("a;b\nx;T1562.002\n", Some("b"), None).unwrap().0;

@@ -301,7 +301,7 @@ impl<D: AsRef<[u8]>> Upgrade<'_, D> {
                 }
             }
             if let Some(cell) = tactic.and_then(|c| row.get(c)) {
-                self.tactic_cell(text, cell.clone(), &current, &mut edits, &mut report);
+                self.tactic_cell(text, (cell.clone(), delimiter), &current, &mut edits, &mut report);
             }
             let start = row.first().map_or(0, |c| c.start);
             let end = row.last().map_or(start, |c| c.end);
@@ -317,7 +317,14 @@ impl<D: AsRef<[u8]>> Upgrade<'_, D> {
     }
 
     /// The tactics of a cell, one or several with separators between.
-    fn tactic_cell(&self, text: &str, cell: Range<usize>, techniques: &[AttackId], edits: &mut Vec<Edit>, report: &mut Report) {
+    fn tactic_cell(
+        &self,
+        text: &str,
+        (cell, delimiter): (Range<usize>, char),
+        techniques: &[AttackId],
+        edits: &mut Vec<Edit>,
+        report: &mut Report,
+    ) {
         let raw = &text[cell.clone()];
         let mut at = cell.start;
         for piece in raw.split_inclusive([',', ';', '|', '/']) {
@@ -332,8 +339,9 @@ impl<D: AsRef<[u8]>> Upgrade<'_, D> {
             let (outcome, to, why) = self.tactic(word, techniques);
             let written: Vec<String> = to.iter().map(|t| self.tactic_as(*t, word)).collect();
             if outcome == Outcome::Moved {
-                // A cell of one kind goes on as it began.
-                let between = raw.chars().find(|c| matches!(c, ',' | ';' | '|')).map_or("; ".to_owned(), |c| format!("{c} "));
+                // A cell of several goes on as it began; another must not come to hold the delimiter.
+                let own = if delimiter == ';' { ", " } else { "; " };
+                let between = raw.chars().find(|c| matches!(c, ',' | ';' | '|')).map_or(own.to_owned(), |c| format!("{c} "));
                 edits.push(Edit { range: start..start + word.len(), text: written.join(&between) });
             }
             report.records.push(record(word, written, outcome, why));

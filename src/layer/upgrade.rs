@@ -10,6 +10,7 @@
 //!    technique is in. A technique that left the tactic altogether is annotated in the tactics that it is in now.
 //! 3. Entries that end in one place are merged: see [`Pick`].
 //! 4. What can't move stays where it is, disabled, with the reason as its comment.
+//! 5. A technique under which an entry comes to stand as a sub-technique is opened where the layer keeps them closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -328,6 +329,7 @@ impl<'a, D: AsRef<[u8]>> Upgrade<'a, D> {
             let from = Spot { id: clip(value.to_string()), tactic: None };
             report.records.push(Record { from, to: Vec::new(), outcome: Outcome::CouldNot, why: "it is no object".into() });
         }
+        open_new_parents(&mut out, &mut report);
         self.frame(layer, &mut out, &mut report);
         (out, report)
     }
@@ -429,6 +431,46 @@ impl<'a, D: AsRef<[u8]>> Upgrade<'a, D> {
         if platforms.is_empty() {
             out.platforms = None;
         }
+    }
+}
+
+/// Opens the techniques under which entries came to stand as sub-techniques that did not before: closed, they would
+/// hide them.
+fn open_new_parents(out: &mut Layer, report: &mut Report) {
+    let expanded = out.layout.as_ref().and_then(|l| l.expanded_subtechniques.as_deref());
+    if matches!(expanded, Some("all" | "annotated")) {
+        return;
+    }
+    let mut wanted: BTreeSet<Spot> = BTreeSet::new();
+    for record in report.records.iter().filter(|r| matches!(r.outcome, Outcome::Moved | Outcome::Merged)) {
+        let old = record.from.id.trim().parse::<AttackId>().ok();
+        for spot in &record.to {
+            let new = spot.id.parse::<AttackId>().ok().filter(|id| id.is_subtechnique());
+            if let (Some(old), Some(new)) = (old, new)
+                && !(old.is_subtechnique() && old.parent() == new.parent())
+            {
+                wanted.insert(Spot { id: new.parent().to_string(), tactic: spot.tactic.clone() });
+            }
+        }
+    }
+    let mut opened = Vec::new();
+    for spot in wanted {
+        let mut there = out.techniques.iter_mut().filter(|e| e.technique_id == spot.id && (e.tactic == spot.tactic || e.tactic.is_none()));
+        match there.next() {
+            Some(entry) if entry.show_subtechniques == Some(true) => continue,
+            Some(entry) => entry.show_subtechniques = Some(true),
+            None => out.techniques.push(Entry {
+                technique_id: spot.id.clone(),
+                tactic: spot.tactic.clone(),
+                enabled: Some(true),
+                show_subtechniques: Some(true),
+                ..Entry::default()
+            }),
+        }
+        opened.push(spot.to_string());
+    }
+    if !opened.is_empty() {
+        report.notes.push(format!("opened, so that what moved under it shows: {}", opened.join(", ")));
     }
 }
 

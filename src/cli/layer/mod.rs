@@ -108,9 +108,9 @@ fn open_release(settings: &Settings, domain: Domain, to: Option<&str>) -> anyhow
                 .map(|(version, path)| format!("{version}{}", if path.is_none() { " (built in)" } else { "" }))
                 .collect::<Vec<_>>();
             let at_hand = if at_hand.is_empty() { "none".to_owned() } else { at_hand.join(", ") };
-            let release = if wanted.contains('.') { wanted.to_owned() } else { format!("{wanted}.1") };
+            let which = if wanted.contains('.') { format!(" --attack-version {wanted}") } else { String::new() };
             bail!(
-                "ATT&CK {domain} {wanted} is not at hand (there is {at_hand}): run `ttpmap update --domain {domain} --attack-version {release}`, \
+                "ATT&CK {domain} {wanted} is not at hand (there is {at_hand}): run `ttpmap update --domain {domain}{which}`, \
                  or name a file of `ttpmap kb build` with --kb"
             )
         }

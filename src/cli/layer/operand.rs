@@ -107,7 +107,8 @@ impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> New<'u, 'a, 's, D> {
                 let source = if is_thing { annotation.id.to_string() } else { "list".to_owned() };
                 self.add(&annotation, &source).map_err(anyhow::Error::msg)?;
                 self.things += usize::from(is_thing);
-                self.titles.push(annotation.id.to_string());
+                let object = self.upgrade.index().get(annotation.id).filter(|_| is_thing);
+                self.titles.push(object.map_or_else(|| annotation.id.to_string(), |o| o.name().to_owned()));
             }
         }
         Ok(())

@@ -25,6 +25,14 @@ const MAX_DEPTH: usize = 64;
 /// Numbers tried for a backup beside others.
 const MAX_BACKUPS: usize = 10_000;
 
+const OUTCOMES: [Became; 4] = [Became::Kept, Became::Moved, Became::Merged, Became::CouldNot];
+
+/// How many had each outcome.
+fn in_words(counts: [usize; 4]) -> String {
+    let parts: Vec<String> = OUTCOMES.iter().zip(counts).map(|(o, n)| format!("{n} {}", o.name())).collect();
+    parts.join(", ")
+}
+
 /// A file brought to a release.
 struct Done {
     text: Vec<u8>,
@@ -45,6 +53,7 @@ pub(super) fn run(args: &UpgradeArgs, settings: &Settings) -> anyhow::Result<Out
     refuse_own_input(settings, &files, "upgrade")?;
     let at_hand = AtHand::new(settings, args.to.as_deref());
     let (mut failed, mut lost) = (false, false);
+    let mut total = [0; 4];
     let mut reports = Vec::new();
     let mut told = String::new();
     for name in &files {
@@ -60,7 +69,11 @@ pub(super) fn run(args: &UpgradeArgs, settings: &Settings) -> anyhow::Result<Out
             Err(e) => return Err(e),
         };
         lost |= done.report.count(Became::CouldNot) > 0;
-        let text = tell(name, &done);
+        let counts = OUTCOMES.map(|o| done.report.count(o));
+        total.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+        // Of many files those speak in which something happened.
+        let quiet = files.len() > 1 && counts[1..] == [0; 3] && done.report.notes.is_empty();
+        let text = if quiet { String::new() } else { tell(name, &done) };
         if args.dry_run {
             told += &text;
         } else {
@@ -78,6 +91,14 @@ pub(super) fn run(args: &UpgradeArgs, settings: &Settings) -> anyhow::Result<Out
             }
         } else {
             settings.write(&done.text)?;
+        }
+    }
+    if files.len() > 1 {
+        let sum = format!("{} files: {}", files.len(), in_words(total));
+        if args.dry_run {
+            told += &(sum + "\n");
+        } else {
+            settings.say(&sum);
         }
     }
     if let Some(path) = &args.report {
@@ -269,17 +290,8 @@ pub(super) fn keep(path: &Path) -> anyhow::Result<PathBuf> {
 fn tell(name: &str, done: &Done) -> String {
     let report = &done.report;
     let mut out = String::new();
-    let count = |outcome| report.count(outcome);
-    let _ = writeln!(
-        out,
-        "{name}: {} to ATT&CK {}: {} kept, {} moved, {} merged, {} could not move",
-        if report.records.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", report.records.len()) },
-        done.release,
-        count(Became::Kept),
-        count(Became::Moved),
-        count(Became::Merged),
-        count(Became::CouldNot)
-    );
+    let entries = if report.records.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", report.records.len()) };
+    let _ = writeln!(out, "{name}: {entries} to ATT&CK {}: {}", done.release, in_words(OUTCOMES.map(|o| report.count(o))));
     for outcome in [Became::Moved, Became::Merged, Became::CouldNot] {
         let lines = lines(report.records.iter().filter(|r| r.outcome == outcome));
         for line in lines.iter().take(TOLD) {
