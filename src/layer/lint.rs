@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::place::{line_column, places};
+use super::place::{Lines, places};
 use super::portable::is_color;
 use super::upgrade::{Pick, Report, Upgrade, clip};
 use super::{Entry, File, Layer, is_number, major};
@@ -147,7 +147,7 @@ impl Type {
 pub fn lint<D: AsRef<[u8]>>(file: &File, bytes: &[u8], upgrade: &Upgrade<'_, D>) -> Result<Vec<Finding>, serde_json::Error> {
     let value: Value = serde_json::from_str(&file.text)?;
     let (places, twice) = places(&file.text);
-    let mut lint = Lint { upgrade, text: &file.text, places, findings: Vec::new() };
+    let mut lint = Lint { upgrade, places, findings: Vec::new() };
     if bytes.starts_with(b"\xef\xbb\xbf") {
         lint.find("", &[Effect::LibraryRefuses], "the file begins with a UTF-8 byte order mark".into(), FIX);
     }
@@ -164,8 +164,13 @@ pub fn lint<D: AsRef<[u8]>>(file: &File, bytes: &[u8], upgrade: &Upgrade<'_, D>)
         other => lint.layer(other, ""),
     }
     let mut findings = lint.findings;
-    findings.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
-    Ok(findings)
+    findings.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
+    let mut lines = Lines::new(&file.text);
+    let placed = findings.into_iter().map(|(offset, mut finding)| {
+        (finding.line, finding.column) = lines.line_column(offset);
+        finding
+    });
+    Ok(placed.collect())
 }
 
 /// Mends what can be mended: brings the layer to the release that `upgrade` leads to, with its redirects, tactics and
@@ -180,14 +185,13 @@ pub fn fix<D: AsRef<[u8]>>(layer: &Layer, upgrade: &Upgrade<'_, D>) -> (Layer, R
 const FIX: &str = "`ttpmap layer lint --fix`";
 const UPGRADE: &str = "`ttpmap layer upgrade`";
 
-struct Lint<'t, 'u, 'a, D> {
+struct Lint<'u, 'a, D> {
     upgrade: &'u Upgrade<'a, D>,
-    text: &'t str,
     places: BTreeMap<String, usize>,
-    findings: Vec<Finding>,
+    findings: Vec<(usize, Finding)>,
 }
 
-impl<D: AsRef<[u8]>> Lint<'_, '_, '_, D> {
+impl<D: AsRef<[u8]>> Lint<'_, '_, D> {
     /// A finding at a path, or, where nothing stands there, at what should hold it.
     fn find(&mut self, path: &str, effects: &[Effect], reason: String, cure: &str) {
         let mut at = path;
@@ -202,8 +206,8 @@ impl<D: AsRef<[u8]>> Lint<'_, '_, '_, D> {
     }
 
     fn find_at(&mut self, path: String, offset: usize, effects: &[Effect], reason: String, cure: &str) {
-        let (line, column) = line_column(self.text, offset);
-        self.findings.push(Finding { path, line, column, effects: effects.to_vec(), reason, cure: cure.to_owned() });
+        // Line and column are counted for all of them at the end, in one pass.
+        self.findings.push((offset, Finding { path, line: 1, column: 1, effects: effects.to_vec(), reason, cure: cure.to_owned() }));
     }
 
     /// Finds unknown fields, nulls and values of another type. Gives the fields that are as they should be.
@@ -239,7 +243,7 @@ impl<D: AsRef<[u8]>> Lint<'_, '_, '_, D> {
         }
         self.domain(&fields, map, path);
         self.versions(&fields, map, path);
-        if let Some(sorting) = fields.get("sorting").filter(|s| !s.as_u64().is_some_and(|s| s <= 3)) {
+        if let Some(sorting) = fields.get("sorting").filter(|s| s.as_u64().is_none_or(|s| s > 3)) {
             let reason = format!("`sorting` is {sorting}; it is 0, 1, 2 or 3");
             self.find(&join(path, "sorting"), &[Effect::NavigatorDrops, Effect::LibraryRefuses], reason, FIX);
         }

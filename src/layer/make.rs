@@ -17,6 +17,8 @@ pub const GRADIENT: [&str; 2] = ["#fff3d6", "#d9480f"];
 pub const FULL_SCORE: f64 = 100.0;
 /// Of a comment, in characters.
 const COMMENT_CHARS: usize = 1000;
+/// Comments kept for a technique; a tooltip has no room for more.
+const COMMENTS: usize = 50;
 
 /// A line of a list: what is to be annotated, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,6 +197,8 @@ struct Draft {
     scores: Vec<f64>,
     sources: BTreeSet<String>,
     comments: Vec<String>,
+    /// Comments beyond [`COMMENTS`], which are only counted.
+    more: usize,
     color: Option<String>,
 }
 
@@ -261,8 +265,11 @@ impl<'u, 'a, D: AsRef<[u8]>> Maker<'u, 'a, D> {
                     let said: Vec<&str> = [&*comment, &*prose].into_iter().filter(|s| !s.is_empty()).collect();
                     comment = if said.is_empty() { named } else { format!("{named}: {}", said.join(" ")) };
                 }
-                if !comment.is_empty() && !draft.comments.contains(&comment) {
-                    draft.comments.push(comment.chars().take(COMMENT_CHARS).collect());
+                let comment: String = comment.chars().take(COMMENT_CHARS).collect();
+                if draft.comments.len() >= COMMENTS {
+                    draft.more += usize::from(!comment.is_empty());
+                } else if !comment.is_empty() && !draft.comments.contains(&comment) {
+                    draft.comments.push(comment);
                 }
             }
         }
@@ -292,6 +299,7 @@ impl<'u, 'a, D: AsRef<[u8]>> Maker<'u, 'a, D> {
                 joined.scores.extend(&draft.scores);
                 joined.sources.extend(draft.sources.iter().cloned());
                 joined.comments.extend(draft.comments.iter().filter(|c| !joined.comments.contains(c)).cloned().collect::<Vec<_>>());
+                joined.more += draft.more;
                 joined.color = joined.color.take().or_else(|| draft.color.clone());
             }
         }
@@ -304,7 +312,8 @@ impl<'u, 'a, D: AsRef<[u8]>> Maker<'u, 'a, D> {
             let mut entry = Entry { score: Some(score), color: draft.color, ..Entry::new(id, Some(&tactic)) };
             entry.enabled = Some(true);
             if !draft.comments.is_empty() {
-                entry.comment = Some(draft.comments.join("\n"));
+                let more = if draft.more > 0 { format!("\nand {} more", draft.more) } else { String::new() };
+                entry.comment = Some(draft.comments.join("\n") + &more);
             }
             entry.show_subtechniques = Some(false);
             layer.techniques.push(entry);

@@ -49,6 +49,17 @@ pub struct Matrix {
     pub without_place: Vec<String>,
 }
 
+impl Matrix {
+    /// The annotations that have no place, the first of them and how many more; None where all have one.
+    pub fn missing(&self) -> Option<String> {
+        const NAMED: usize = 40;
+        let more = self.without_place.len().saturating_sub(NAMED);
+        let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named: Vec<String> = self.without_place.iter().take(NAMED).map(super::upgrade::clip).collect();
+        (!named.is_empty()).then(|| named.join(", ") + &tail)
+    }
+}
+
 /// Which techniques are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Show {

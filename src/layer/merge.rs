@@ -79,12 +79,8 @@ pub fn merge<D: AsRef<[u8]>>(layers: &[Layer], index: &Index<D>, how: How, keep:
         if !comments.is_empty() {
             entry.comment = Some(comments.into_iter().cloned().collect::<Vec<_>>().join("\n"));
         }
-        for e in &entries {
-            e.metadata.iter().for_each(|m| push_new(&mut entry.metadata, m));
-            e.links.iter().for_each(|l| push_new(&mut entry.links, l));
-        }
-        entry.metadata.sort_by_cached_key(|m| format!("{m:?}"));
-        entry.links.sort_by_cached_key(|l| format!("{l:?}"));
+        entry.metadata = in_order(entries.iter().flat_map(|e| &e.metadata));
+        entry.links = in_order(entries.iter().flat_map(|e| &e.links));
         out.techniques.push(entry);
     }
     let most = out.techniques.iter().filter_map(|t| t.score).fold(0.0, f64::max);
@@ -102,10 +98,9 @@ pub fn merge<D: AsRef<[u8]>>(layers: &[Layer], index: &Index<D>, how: How, keep:
     out
 }
 
-fn push_new<T: Clone + PartialEq>(list: &mut Vec<T>, one: &T) {
-    if !list.contains(one) {
-        list.push(one.clone());
-    }
+/// Each once, in an order that does not depend on that of the layers.
+fn in_order<'t, T: Clone + std::fmt::Debug + 't>(all: impl Iterator<Item = &'t T>) -> Vec<T> {
+    all.map(|one| (format!("{one:?}"), one)).collect::<BTreeMap<_, _>>().into_values().cloned().collect()
 }
 
 /// Where a technique is annotated.

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Values whose places are kept; those of what comes after are told by what holds them.
+const MAX_PLACES: usize = 2_000_000;
+
 /// The byte offset of every value by its path (`techniques[3].score`, `` for the whole), and the offsets of keys that
 /// stand twice in one object. The text must be JSON; of anything else, what is read of it.
 pub(super) fn places(text: &str) -> (BTreeMap<String, usize>, Vec<(String, usize)>) {
@@ -10,11 +13,28 @@ pub(super) fn places(text: &str) -> (BTreeMap<String, usize>, Vec<(String, usize
     (reader.out, reader.twice)
 }
 
-/// Line and column of a byte offset, both from 1; the column in characters.
-pub(super) fn line_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |i| i + 1);
-    (before.bytes().filter(|b| *b == b'\n').count() + 1, before[start..].chars().count() + 1)
+/// Counts lines and columns of offsets that come in order, in one pass over the text.
+pub(super) struct Lines<'t> {
+    text: &'t str,
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl<'t> Lines<'t> {
+    pub(super) fn new(text: &'t str) -> Lines<'t> {
+        Lines { text, at: 0, line: 1, column: 1 }
+    }
+
+    /// Line and column of a byte offset, both from 1, the column in characters. An offset before the last one counts as
+    /// that one.
+    pub(super) fn line_column(&mut self, offset: usize) -> (usize, usize) {
+        for c in self.text.get(self.at..offset.max(self.at)).unwrap_or_default().chars() {
+            (self.line, self.column) = if c == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
+        }
+        self.at = offset.max(self.at);
+        (self.line, self.column)
+    }
 }
 
 struct Reader<'t> {
@@ -54,7 +74,7 @@ impl Reader<'_> {
             return None;
         }
         let first = self.space()?;
-        if self.out.insert(path.clone(), self.at).is_some() {
+        if self.out.len() < MAX_PLACES && self.out.insert(path.clone(), self.at).is_some() {
             self.twice.push((path.clone(), self.at));
         }
         match first {
@@ -115,7 +135,7 @@ mod tests {
     fn values_are_found_where_they_stand() {
         let text = "[ {\"a\": \"x\\\"y\",\n \"b\": [1, {\"c\": null}], \"a\": 2} ]";
         let (places, twice) = places(text);
-        assert_eq!(line_column(text, places["[0].b[1].c"]), (2, 17));
+        assert_eq!(Lines::new(text).line_column(places["[0].b[1].c"]), (2, 17));
         assert_eq!(&text[places["[0].b[0]"]..][..1], "1");
         assert_eq!(twice.len(), 1);
         assert_eq!(twice[0].0, "[0].a");

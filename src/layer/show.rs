@@ -45,12 +45,11 @@ pub fn show<D: AsRef<[u8]>>(layer: &Layer, index: &Index<D>, options: Options) -
         self::band(&mut out, band, column, options.true_color);
     }
     legend(&mut out, layer, options.true_color, width);
-    if !matrix.without_place.is_empty() {
-        let places = matrix.without_place.join(", ");
+    if let Some(places) = matrix.missing() {
         let text = format!(
             "Not in ATT&CK {} as annotated, so not shown: {} (`ttpmap layer lint` tells why, `ttpmap layer upgrade` moves what can move)",
             index.version(),
-            printable(&places)
+            places
         );
         let _ = writeln!(out);
         wrapped(&mut out, &text, width);

@@ -42,9 +42,9 @@ pub fn svg<D: AsRef<[u8]>>(layer: &Layer, index: &Index<D>, show: Show) -> Strin
         text(&mut body, MARGIN, top + 14.0, NAME_SIZE, FAINT, "", "The layer annotates no technique of this release.");
         bottom = top + 20.0;
     }
-    if !matrix.without_place.is_empty() {
-        let line = format!("Not in ATT&CK {} as annotated: {}", index.version(), matrix.without_place.join(", "));
-        for line in broken(&printable(&line), width - 2.0 * MARGIN, SMALL_SIZE, 6) {
+    if let Some(missing) = matrix.missing() {
+        let line = format!("Not in ATT&CK {} as annotated: {missing}", index.version());
+        for line in broken(&line, width - 2.0 * MARGIN, SMALL_SIZE, 6) {
             bottom += LINE + 2.0;
             text(&mut body, MARGIN, bottom, SMALL_SIZE, FAINT, "", &line);
         }

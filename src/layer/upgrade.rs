@@ -501,35 +501,37 @@ fn join(spot: &Spot, entries: &[&Entry], pick: Pick) -> Entry {
     if entries.iter().any(|e| e.show_subtechniques == Some(true)) {
         out.show_subtechniques = Some(true);
     }
+    if entries.len() > 1 {
+        out.comment = joined_lines(entries.iter().filter_map(|e| e.comment.as_deref())).or(out.comment);
+        out.metadata = once(entries.iter().flat_map(|e| &e.metadata));
+        out.links = once(entries.iter().flat_map(|e| &e.links));
+    }
     for entry in &entries[1..] {
-        for line in entry.comment.iter().flat_map(|c| c.lines()) {
-            out.note(line);
-        }
-        add_new(&mut out.metadata, &entry.metadata);
-        add_new(&mut out.links, &entry.links);
         for (key, value) in &entry.other {
             out.other.entry(key.clone()).or_insert_with(|| value.clone());
         }
     }
-    let mut was: Vec<String> = Vec::new();
-    for entry in entries {
-        let id = entry.technique_id.trim().to_owned();
-        if entry.id().is_some_and(|old| old.to_string() != spot.id) && !was.contains(&id) {
-            was.push(id);
-        }
-    }
+    let other_ids = entries.iter().filter_map(|e| e.id()).filter(|old| old.to_string() != spot.id).map(|old| old.to_string());
+    let mut seen = BTreeSet::new();
+    let was: Vec<String> = other_ids.filter(|id| seen.insert(id.clone())).collect();
     if !was.is_empty() {
-        add_new(&mut out.metadata, &[Metadata::pair("moved from", was.join(", "))]);
+        out.metadata.push(Metadata::pair("moved from", was.join(", ")));
+        out.metadata = once(out.metadata.iter());
     }
     out
 }
 
-fn add_new<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
-    for one in more {
-        if !list.contains(one) {
-            list.push(one.clone());
-        }
-    }
+/// The lines of all comments, each once, in order; None where there is none.
+fn joined_lines<'c>(comments: impl Iterator<Item = &'c str>) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    let lines: Vec<&str> = comments.flat_map(str::lines).filter(|line| seen.insert(*line)).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// Each once, in order.
+fn once<'t, T: Clone + std::fmt::Debug + 't>(all: impl Iterator<Item = &'t T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    all.filter(|one| seen.insert(format!("{one:?}"))).cloned().collect()
 }
 
 /// Foreign text in a message: one line, not too long.

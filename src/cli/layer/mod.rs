@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use super::settings::Settings;
 use super::{Knowledge, Outcome, map, open_domain, open_index};
 use args::{DiffArgs, KeepRule, LayerCommand, MergeArgs, MergeRule, NewArgs, Others, ShowArgs};
-use operand::{New, Operands};
+use operand::{Making, Operands};
 use ttpmap::layer::make::{self, Scoring};
 use ttpmap::layer::matrix::Show;
 use ttpmap::layer::merge::{self, Compare, How, Keep, Side};
@@ -226,7 +226,7 @@ fn new(args: &NewArgs, settings: &Settings) -> anyhow::Result<Outcome> {
     let upgrade = upgrade_to(&index);
     let tactics = args.tactic.iter().map(|t| map::tactic(&index, t)).collect::<anyhow::Result<Vec<_>>>()?;
     let platforms = map::platforms(&index, &args.platform)?;
-    let mut new = New::new(&upgrade, settings);
+    let mut new = Making::new(&upgrade, settings);
     if args.what.is_empty() && args.narratives.is_empty() {
         if tactics.is_empty() && platforms.is_empty() {
             new.what(&["-".to_owned()])?;

@@ -22,7 +22,7 @@ use ttpmap::text::ingest;
 use ttpmap::{AttackId, Document, Index, Kind, Mapper};
 
 /// A layer being made out of what the command line names.
-pub(super) struct New<'u, 'a, 's, D> {
+pub(super) struct Making<'u, 'a, 's, D> {
     upgrade: &'u Upgrade<'a, D>,
     settings: &'s Settings,
     maker: Maker<'u, 'a, D>,
@@ -35,9 +35,9 @@ pub(super) struct New<'u, 'a, 's, D> {
     pub(super) failed: bool,
 }
 
-impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> New<'u, 'a, 's, D> {
-    pub(super) fn new(upgrade: &'u Upgrade<'a, D>, settings: &'s Settings) -> New<'u, 'a, 's, D> {
-        New { upgrade, settings, maker: Maker::new(upgrade), titles: Vec::new(), things: 0, narratives: false, failed: false }
+impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> Making<'u, 'a, 's, D> {
+    pub(super) fn new(upgrade: &'u Upgrade<'a, D>, settings: &'s Settings) -> Making<'u, 'a, 's, D> {
+        Making { upgrade, settings, maker: Maker::new(upgrade), titles: Vec::new(), things: 0, narratives: false, failed: false }
     }
 
     /// Whether scores count sources.
@@ -370,7 +370,7 @@ impl<'s> Operands<'s> {
 
     /// A layer of what is no layer: records of `map`, a list, narratives, a name.
     fn made<D: AsRef<[u8]> + Sync>(&self, word: &str, bytes: Vec<u8>, upgrade: &Upgrade<'_, D>) -> anyhow::Result<Layer> {
-        let mut new = New::new(upgrade, self.settings);
+        let mut new = Making::new(upgrade, self.settings);
         let path = Path::new(word);
         let is_narrative = path.is_dir() || {
             let text = ingest::decode(bytes.clone()).with_context(|| word.to_owned())?;

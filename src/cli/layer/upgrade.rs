@@ -1,5 +1,6 @@
 //! `ttpmap layer upgrade`: files to another release of ATT&CK.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
@@ -217,10 +218,12 @@ fn layers(name: &str, bytes: &[u8], args: &UpgradeArgs, settings: &Settings, at_
         let (mut upgraded, report) = upgrade_to(index).layer(one, pick);
         all.records.extend(report.records);
         all.notes.extend(report.notes);
+        let (portable, changes) = upgraded.portable();
         if args.portable {
-            let (portable, changes) = upgraded.portable();
             upgraded = portable;
             all.notes.extend(changes);
+        } else if !changes.is_empty() {
+            all.notes.push("mitreattack-python would not take the layer as it is: --portable makes it so, `layer lint` says why".into());
         }
         release = index.version().to_owned();
         out.push(upgraded);
@@ -244,7 +247,7 @@ impl Encoding {
     fn read(bytes: &[u8]) -> (String, Encoding) {
         let utf16 = |unit: fn([u8; 2]) -> u16| {
             let units: Vec<u16> = bytes.chunks_exact(2).map(|c| unit([c[0], c[1]])).collect();
-            String::from_utf16(&units).ok().filter(|_| bytes.len() % 2 == 0)
+            String::from_utf16(&units).ok().filter(|_| bytes.len().is_multiple_of(2))
         };
         let marked = match bytes {
             [0xff, 0xfe, ..] => utf16(u16::from_le_bytes).map(|t| (t, Encoding::Utf16Le)),
@@ -310,6 +313,7 @@ fn tell(name: &str, done: &Done) -> String {
 /// A line for each record; those in which only the tactic moved, and alike, become one.
 fn lines<'r>(records: impl Iterator<Item = &'r Record>) -> Vec<String> {
     let mut groups: Vec<(String, Vec<&Record>)> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for record in records {
         let same_id = !record.to.is_empty() && record.outcome == Became::Moved && record.to.iter().all(|t| t.id == record.from.id);
         let key = match (&record.from.tactic, same_id) {
@@ -324,9 +328,12 @@ fn lines<'r>(records: impl Iterator<Item = &'r Record>) -> Vec<String> {
                 printable(&format!("{}{arrow}{why}", record.from))
             }
         };
-        match groups.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, members)) => members.push(record),
-            None => groups.push((key, vec![record])),
+        match places.get(&key) {
+            Some(place) => groups[*place].1.push(record),
+            None => {
+                places.insert(key.clone(), groups.len());
+                groups.push((key, vec![record]));
+            }
         }
     }
     let line = |(key, members): (String, Vec<&Record>)| match members.len() {
