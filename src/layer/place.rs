@@ -82,10 +82,12 @@ impl Reader<'_> {
             b'[' => self.array(&path, depth),
             b'"' => self.string().map(|_| ()),
             _ => {
+                let start = self.at;
                 while self.bytes.get(self.at).is_some_and(|b| !b.is_ascii_whitespace() && !matches!(b, b',' | b']' | b'}')) {
                     self.at += 1;
                 }
-                Some(())
+                // What is no value ends it: text that is no JSON must not hold the reader up.
+                (self.at > start).then_some(())
             }
         }
     }
