@@ -28,6 +28,7 @@ pub mod eval;
 pub mod export;
 pub mod index;
 pub mod kb;
+pub mod layer;
 pub mod lookup;
 mod matching;
 pub mod model;

@@ -338,7 +338,7 @@ fn documents_quote_what_is_printed() {
     let env = TestEnv::new();
     let bless = std::env::var_os("TTPMAP_BLESS").is_some();
     let mut checked = 0;
-    for name in ["README.md", "docs/lookup.md", "docs/json.md", "docs/index-format.md"] {
+    for name in ["README.md", "docs/lookup.md", "docs/json.md", "docs/index-format.md", "docs/layers.md"] {
         let path = root().join(name);
         let mut markdown = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
         for quote in quotes(&markdown.clone()).into_iter().rev() {
@@ -378,8 +378,14 @@ fn the_readme_names_options_that_exist() {
         + &{
             let build = env.ttpmap().args(["kb", "build", "--help"]).output().unwrap();
             String::from_utf8(build.stdout).unwrap()
-        };
-    for name in ["README.md", "docs/lookup.md", "docs/json.md"] {
+        }
+        + &["new", "merge", "diff", "upgrade", "lint", "show"]
+            .map(|c| {
+                let layer = env.ttpmap().args(["layer", c, "--help"]).output().unwrap();
+                String::from_utf8(layer.stdout).unwrap()
+            })
+            .concat();
+    for name in ["README.md", "docs/lookup.md", "docs/json.md", "docs/layers.md"] {
         let markdown = std::fs::read_to_string(root().join(name)).unwrap();
         for word in markdown.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|w| w.starts_with("--") && w.len() > 3) {
             let cargo = ["--release", "--locked", "--path", "--bin"];
@@ -391,7 +397,17 @@ fn the_readme_names_options_that_exist() {
 #[test]
 fn the_help_of_every_command_is_complete() {
     let env = TestEnv::new();
-    for command in [vec!["map"], vec!["lookup"], vec!["update"], vec!["kb"], vec!["kb", "info"], vec!["kb", "build"], vec!["man"]] {
+    for command in [
+        vec!["map"],
+        vec!["lookup"],
+        vec!["update"],
+        vec!["kb"],
+        vec!["kb", "info"],
+        vec!["kb", "build"],
+        vec!["layer", "upgrade"],
+        vec!["layer", "diff"],
+        vec!["man"],
+    ] {
         let output = env.ttpmap().args(&command).arg("--help").output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && text.contains("Usage: ttpmap"), "{command:?}");

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::layer::args::LayerCommand;
+
 /// Reads incident narratives and says which MITRE ATT&CK techniques they describe
 ///
 /// ttpmap maps threat reports, advisories, tickets and news to ATT&CK, with the place in the text, the status
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     Lookup(LookupArgs),
     /// Measure the mapping on labelled reports
     Eval(EvalArgs),
+    /// Make Navigator layers and work on them
+    #[command(subcommand)]
+    Layer(LayerCommand),
     /// Download ATT&CK and rebuild the knowledge base
     Update(UpdateArgs),
     /// Show, build and choose knowledge bases
@@ -91,7 +96,7 @@ pub(crate) struct MapArgs {
     /// Files, folders or - for standard input
     #[arg(value_name = "INPUT", default_value = "-")]
     pub(crate) inputs: Vec<String>,
-    /// table, json, jsonl or navigator; table on a terminal, json otherwise
+    /// table, json, jsonl, navigator or svg; table on a terminal, json otherwise
     #[arg(long, short, env = "TTPMAP_FORMAT", value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// What the inputs are: auto, text, markdown or jsonl

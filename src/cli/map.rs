@@ -13,6 +13,7 @@ use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::export::{Format, Source, json, navigator, table};
 use ttpmap::index::ObjectRef;
+use ttpmap::layer::matrix::Show;
 use ttpmap::model::Profile;
 use ttpmap::rank::{Options, Workspace};
 use ttpmap::status::Status;
@@ -83,6 +84,9 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
     if let Some(path) = &args.text_out {
         inputs.text_out(path)?;
     }
+    if format == Format::Svg && inputs.is_many() {
+        bail!("svg is a picture of one narrative: name one file, or make a layer of several (`ttpmap layer new --narratives`)");
+    }
     let mut out = Output::open(settings, format, inputs.is_many())?;
     let (mut found, mut failed, mut met) = (false, 0_usize, Vec::new());
     loop {
@@ -130,7 +134,7 @@ fn format(args: &MapArgs, settings: &Settings) -> anyhow::Result<Format> {
     Ok(if terminal { Format::Table } else { Format::Json })
 }
 
-fn tactic<D: AsRef<[u8]>>(index: &Index<D>, text: &str) -> anyhow::Result<AttackId> {
+pub(super) fn tactic<D: AsRef<[u8]>>(index: &Index<D>, text: &str) -> anyhow::Result<AttackId> {
     let by_name = || index.tactics().find(|t| t.short_name().eq_ignore_ascii_case(text) || t.name().eq_ignore_ascii_case(text));
     let by_id = text.parse().ok().and_then(|id| index.current(id)).filter(|o| o.id().kind() == Kind::Tactic);
     by_id.or_else(by_name).map(ObjectRef::id).with_context(|| {
@@ -139,7 +143,7 @@ fn tactic<D: AsRef<[u8]>>(index: &Index<D>, text: &str) -> anyhow::Result<Attack
     })
 }
 
-fn platforms<D: AsRef<[u8]>>(index: &Index<D>, wanted: &[String]) -> anyhow::Result<Vec<String>> {
+pub(super) fn platforms<D: AsRef<[u8]>>(index: &Index<D>, wanted: &[String]) -> anyhow::Result<Vec<String>> {
     let known: std::collections::BTreeSet<&str> = index.of_kind(Kind::Technique).flat_map(ObjectRef::platforms).collect();
     for platform in wanted {
         if !known.iter().any(|k| k.eq_ignore_ascii_case(platform)) {
@@ -186,7 +190,11 @@ impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
         match self.format {
             Format::Json => json::pretty(self.index, source, document, mapping),
             Format::Jsonl => json::line(self.index, source, document, mapping),
-            Format::Navigator => navigator::layer(self.index, source, document, mapping, &self.statuses),
+            Format::Navigator => navigator::layer(self.index, source, document, mapping, &self.statuses).to_json(),
+            Format::Svg => {
+                let layer = navigator::layer(self.index, source, document, mapping, &self.statuses);
+                ttpmap::layer::svg::svg(&layer, self.index, Show::Annotated)
+            }
             _ => {
                 let layout = table::Layout { width: self.width, explain: self.options.explain, ..table::Layout::default() };
                 table::table(self.index, source, document, mapping, layout)
@@ -311,7 +319,7 @@ impl Inputs {
     }
 }
 
-fn kind_of(name: &str, given: InputKind) -> InputKind {
+pub(super) fn kind_of(name: &str, given: InputKind) -> InputKind {
     if given != InputKind::Auto {
         return given;
     }
@@ -323,7 +331,7 @@ fn kind_of(name: &str, given: InputKind) -> InputKind {
 }
 
 /// The files of a folder that are read as text, by name; hidden ones and links to folders are passed over.
-fn walk(folder: &Path, depth: usize, kind: InputKind, out: &mut Vec<(String, InputKind)>) -> anyhow::Result<()> {
+pub(super) fn walk(folder: &Path, depth: usize, kind: InputKind, out: &mut Vec<(String, InputKind)>) -> anyhow::Result<()> {
     const READ: [&str; 10] = ["txt", "text", "md", "markdown", "log", "jsonl", "ndjson", "rst", "adoc", "eml"];
     if depth > MAX_DEPTH {
         bail!("{}: folders are nested more than {MAX_DEPTH} deep", folder.display());

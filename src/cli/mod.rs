@@ -3,6 +3,7 @@
 mod args;
 mod eval;
 mod kb;
+mod layer;
 mod lookup;
 mod map;
 mod settings;
@@ -18,8 +19,11 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Color, Command};
 use settings::Settings;
-use ttpmap::Index;
 use ttpmap::source::store::Store;
+use ttpmap::{Domain, Index};
+
+/// An open knowledge base: the built-in one, or one read from a file.
+pub(crate) type Knowledge = Index<Cow<'static, [u8]>>;
 
 /// What a command comes to: done, or ran without finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Map(args) => map::run(&args, &settings),
         Command::Lookup(args) => lookup::run(&args, &settings),
         Command::Eval(args) => eval::run(&args, &settings),
+        Command::Layer(command) => layer::run(command, &settings),
         Command::Update(args) => update::run(&args, &settings),
         Command::Kb(command) => kb::run(command, &settings),
         Command::Completions { shell } => {
@@ -87,12 +92,16 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
 }
 
 /// The index in use: `--kb`, else the installed one of the domain, else the built-in one.
-pub(crate) fn open_index(settings: &Settings) -> anyhow::Result<Index<Cow<'static, [u8]>>> {
+pub(crate) fn open_index(settings: &Settings) -> anyhow::Result<Knowledge> {
     if let Some(path) = &settings.kb {
         return Index::open(path).with_context(|| path.display().to_string());
     }
+    open_domain(settings, settings.domain.unwrap_or_else(|| Index::embedded().domain()))
+}
+
+/// The index in use for a domain: the installed one, else the built-in one.
+pub(crate) fn open_domain(settings: &Settings, domain: Domain) -> anyhow::Result<Knowledge> {
     let embedded = Index::embedded();
-    let domain = settings.domain.unwrap_or_else(|| embedded.domain());
     let installed = Store::of_user().ok().and_then(|store| store.current(domain));
     if let Some(installed) = installed {
         match Index::open(&installed.path) {

@@ -18,11 +18,13 @@ pub enum Format {
     Jsonl,
     /// An ATT&CK Navigator layer.
     Navigator,
+    /// The matrix as a picture.
+    Svg,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 4] = [Format::Table, Format::Json, Format::Jsonl, Format::Navigator];
+    pub const ALL: [Format; 5] = [Format::Table, Format::Json, Format::Jsonl, Format::Navigator, Format::Svg];
 
     /// Its name, as `--format` takes it.
     pub const fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Format {
             Format::Json => "json",
             Format::Jsonl => "jsonl",
             Format::Navigator => "navigator",
+            Format::Svg => "svg",
         }
     }
 
@@ -40,6 +43,7 @@ impl Format {
             "json" => Some(Format::Json),
             "jsonl" | "ndjson" => Some(Format::Jsonl),
             "txt" => Some(Format::Table),
+            "svg" => Some(Format::Svg),
             _ => None,
         }
     }
