@@ -31,6 +31,7 @@ pub mod kb;
 pub mod lookup;
 mod matching;
 pub mod model;
+pub mod profile;
 pub mod rank;
 pub mod source;
 pub mod status;
