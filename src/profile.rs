@@ -272,17 +272,17 @@ pub fn defenses<D: AsRef<[u8]>>(index: &Index<D>, found: &[&Found]) -> Defenses 
 }
 
 fn not_recorded<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<Kind> {
-    let mut missing = vec![Kind::Mitigation, Kind::DataComponent, Kind::DetectionStrategy];
+    let mut seen = BTreeSet::new();
+    let mut read_by_analytics = false;
     for relation in index.relations() {
-        let used = match relation.kind {
-            RelationKind::Mitigates | RelationKind::Detects => relation.source.id().kind(),
-            RelationKind::Contains => relation.target.id().kind(),
-            _ => continue,
-        };
-        missing.retain(|kind| *kind != used);
-        if missing.is_empty() {
-            break;
+        match relation.kind {
+            RelationKind::Mitigates | RelationKind::Detects => drop(seen.insert(relation.source.id().kind())),
+            RelationKind::Contains => read_by_analytics |= relation.target.id().kind() == Kind::DataComponent,
+            _ => {}
         }
     }
-    missing
+    if read_by_analytics && seen.contains(&Kind::DetectionStrategy) {
+        seen.insert(Kind::DataComponent);
+    }
+    [Kind::Mitigation, Kind::DetectionStrategy, Kind::DataComponent].into_iter().filter(|kind| !seen.contains(kind)).collect()
 }

@@ -99,7 +99,7 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
         for one in done {
             if let Some(error) = &one.error {
                 failed += 1;
-                anstream::eprintln!("ttpmap: {error}");
+                anstream::eprintln!("ttpmap: {}", table::printable(error));
             }
             found |= one.found;
             met.extend(&one.failed_on);

@@ -5,12 +5,15 @@
 
 use std::str::FromStr;
 
+use super::Source;
 use crate::rank::{Evidence, Found, Mapping};
 use crate::status::Status;
 use crate::text::{Document, Span};
 
 /// Characters of a sentence that are quoted.
 const QUOTE_CHARS: usize = 400;
+/// Characters of a title.
+const TITLE_CHARS: usize = 200;
 
 /// How mappings are handed on.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +54,17 @@ impl HandOff {
     /// The words that carry a piece of evidence, as one line of at most 400 characters.
     pub fn matched(&self, document: &Document, evidence: &Evidence) -> String {
         self.quote(around(document.text(), evidence.span, evidence.span, QUOTE_CHARS))
+    }
+
+    /// What a document is called: its title, else its name; one line, empty for standard input.
+    pub fn title(&self, source: &Source) -> String {
+        match &source.title {
+            Some(title) => self.quote(line(title, TITLE_CHARS)),
+            None if source.source == "-" => String::new(),
+            // A file name stays one; an address is one however it got here.
+            None if source.source.contains("://") => self.quote(line(&source.source, TITLE_CHARS)),
+            None => line(&source.source, TITLE_CHARS),
+        }
     }
 
     fn quote(&self, text: String) -> String {

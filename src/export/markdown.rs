@@ -20,8 +20,8 @@ const LINES: usize = 6;
 pub fn page<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Document, mapping: &Mapping, hand_off: &HandOff) -> Rendered {
     let mut out = String::new();
     let found: Vec<&Found> = hand_off.techniques(mapping).collect();
-    let title = source.title.as_deref().unwrap_or(&source.source);
-    let title = if title == "-" { String::new() } else { format!(" in {}", code(title, false)) };
+    let title = hand_off.title(source);
+    let title = if title.is_empty() { title } else { format!(" in {}", code(&title, false)) };
     let _ = writeln!(out, "## ATT&CK techniques{title}\n");
     let count = match found.len() {
         0 => "No technique".to_owned(),

@@ -47,8 +47,8 @@ pub fn event<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Docum
         }
         names.iter().map(|name| json!({"name": name})).collect::<Vec<Value>>()
     };
-    let title = line(source.title.as_deref().unwrap_or(&source.source), 200);
-    let info = if title.is_empty() || title == "-" { "Narrative mapped to ATT&CK".to_owned() } else { title };
+    let title = hand_off.title(source);
+    let info = if title.is_empty() { "Narrative mapped to ATT&CK".to_owned() } else { title };
     let timestamp = hand_off.stamp.seconds().to_string();
     let mut attributes = Vec::new();
     for sentence in sentences(document, &found, hand_off) {

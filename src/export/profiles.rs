@@ -30,7 +30,11 @@ fn count(n: usize, what: &str) -> String {
 }
 
 fn kind_words(kind: Kind) -> String {
-    format!("{}s", kind.name().replace('-', " "))
+    let words = kind.name().replace("-", " ");
+    match words.strip_suffix("y") {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{words}s"),
+    }
 }
 
 /// "T1003.001", or "T1003.001 (T1003.003)" where another of the family is recorded.

@@ -29,19 +29,20 @@ pub(crate) fn uuid_of(parts: &[&str]) -> Uuid {
     Uuid::new_v5(&NAMESPACE, serde_json::to_string(parts).expect("strings serialise").as_bytes())
 }
 
-/// Gives an object the ID that its content has, right behind its type.
+/// Gives an object the ID that its content has; the properties that every object has come first.
 fn identified(object: Value) -> Value {
-    let Value::Object(content) = object else { return object };
+    let Value::Object(mut content) = object else { return object };
     let kind = content.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let id = format!("{kind}--{}", uuid_of(&[&Value::Object(content.clone()).to_string()]));
     let mut out = Map::new();
-    for (key, value) in content {
-        let first = key == "type";
-        out.insert(key, value);
-        if first {
-            out.insert("id".into(), id.clone().into());
-        }
+    out.insert("type".into(), kind.clone().into());
+    out.insert("id".into(), Value::Null);
+    for key in ["spec_version", "created_by_ref", "created", "modified"] {
+        out.extend(content.shift_remove(key).map(|value| (key.to_owned(), value)));
     }
+    content.shift_remove("type");
+    out.extend(content);
+    let id = uuid_of(&[&Value::Object(out.clone()).to_string()]);
+    out["id"] = format!("{kind}--{id}").into();
     Value::Object(out)
 }
 
@@ -161,17 +162,20 @@ pub fn objects<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Doc
             "object_refs": [stix],
             "labels": [found.status.name()],
             "confidence": percent(found.confidence),
-            // Notes of two documents are two notes, however alike.
+            // Notes on two documents are two notes, however alike; so are relationships.
             "external_references": [origin(source, &hash)],
         }))));
     }
-    own.extend(relationships(document, hand_off, &techniques, &named).map(|r| identified(common(r))));
+    own.extend(relationships(document, hand_off, &techniques, &named).map(|mut r| {
+        r["external_references"] = json!([origin(source, &hash)]);
+        identified(common(r))
+    }));
     let mut refs: Vec<&str> = techniques.iter().chain(&named).map(|(_, stix)| stix.as_str()).collect();
     refs.extend(own.iter().map(id_of));
     if refs.is_empty() {
         refs.push(author);
     }
-    let title = line(source.title.as_deref().unwrap_or(&source.source), 200);
+    let title = hand_off.title(source);
     let count = match techniques.len() {
         0 => "No technique".to_owned(),
         1 => "1 technique".to_owned(),
@@ -179,7 +183,7 @@ pub fn objects<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Doc
     };
     let report = identified(common(json!({
         "type": "report",
-        "name": if title.is_empty() || title == "-" { "Narrative from standard input".to_owned() } else { title },
+        "name": if title.is_empty() { "Narrative from standard input".to_owned() } else { title },
         "description": format!("{count} found by ttpmap {} with ATT&CK {} {}.", env!("CARGO_PKG_VERSION"), index.domain(), index.version()),
         "report_types": ["threat-report"],
         "published": stamp,
