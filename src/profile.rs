@@ -211,8 +211,9 @@ pub struct Defenses {
 }
 
 /// Looks up mitigations, detection strategies and data components of some techniques. What is recorded for a parent or
-/// a sub-technique alone is not taken over: ATT&CK records each by itself.
-pub fn defenses<D: AsRef<[u8]>>(index: &Index<D>, found: &[&Found]) -> Defenses {
+/// a sub-technique alone is not taken over: ATT&CK records each by itself. `not_recorded` is [`not_recorded`]'s answer,
+/// which is the same for every report.
+pub fn defenses<D: AsRef<[u8]>>(index: &Index<D>, found: &[&Found], not_recorded: &[Kind]) -> Defenses {
     let mut by_kind: BTreeMap<Kind, BTreeMap<AttackId, BTreeSet<AttackId>>> = BTreeMap::new();
     let mut techniques: Vec<(AttackId, String)> = found.iter().map(|f| (f.id, f.name.clone())).collect();
     techniques.sort();
@@ -266,12 +267,14 @@ pub fn defenses<D: AsRef<[u8]>>(index: &Index<D>, found: &[&Found]) -> Defenses 
         data_components: list(Kind::DataComponent),
         without_mitigation: without(covered(&[Kind::Mitigation])),
         without_detection: without(covered(&[Kind::DetectionStrategy, Kind::DataComponent])),
-        not_recorded: not_recorded(index),
+        not_recorded: not_recorded.to_vec(),
         techniques,
     }
 }
 
-fn not_recorded<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<Kind> {
+/// Of mitigations, detection strategies and data components those that a knowledge base relates to no technique at all.
+/// Costs a pass over its relations.
+pub fn not_recorded<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<Kind> {
     let mut seen = BTreeSet::new();
     let mut read_by_analytics = false;
     for relation in index.relations() {

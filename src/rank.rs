@@ -9,7 +9,7 @@ use crate::kb::{RelationKind, State};
 use crate::matching::phrases::Origin;
 use crate::matching::{Finder, Finders, Scratch, Sighting};
 use crate::model::{self, Candidate, Judgement, Model, Profile};
-use crate::profile::{Defenses, Groups, SimilarGroups, defenses};
+use crate::profile::{Defenses, Groups, SimilarGroups, defenses, not_recorded};
 use crate::status::Status;
 use crate::text::{Document, Span};
 
@@ -158,8 +158,9 @@ pub struct Mapper<'a, D> {
     index: &'a Index<D>,
     finders: Finders<'a, D>,
     model: Option<Model<'a>>,
-    /// Read from the relations when first asked for.
+    /// What the whole knowledge base tells for profiles, read from its relations when first asked for.
     groups: OnceLock<Groups>,
+    not_recorded: OnceLock<Vec<Kind>>,
 }
 
 /// What one thread keeps between documents.
@@ -183,7 +184,13 @@ struct Piece {
 impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     /// Makes a mapper. Costs some hundred microseconds: the artifact automaton is unpacked.
     pub fn new(index: &'a Index<D>) -> Mapper<'a, D> {
-        Mapper { index, finders: Finders::new(index), model: Model::of_index(index), groups: OnceLock::new() }
+        Mapper {
+            index,
+            finders: Finders::new(index),
+            model: Model::of_index(index),
+            groups: OnceLock::new(),
+            not_recorded: OnceLock::new(),
+        }
     }
 
     /// The threshold that is used where none is given.
@@ -433,7 +440,8 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         let meant = |f: &&Found| !options.statuses.is_empty() || f.status == Status::Asserted;
         let found: Vec<&Found> = mapping.techniques.iter().filter(meant).collect();
         let similar = options.similar_groups.map(|most| self.groups.get_or_init(|| Groups::of(self.index)).similar(&found, most));
-        let defenses = options.defenses.then(|| defenses(self.index, &found));
+        let missing = || self.not_recorded.get_or_init(|| not_recorded(self.index));
+        let defenses = options.defenses.then(|| defenses(self.index, &found, missing()));
         (mapping.similar_groups, mapping.defenses) = (similar, defenses);
     }
 

@@ -14,7 +14,7 @@ use ttpmap::export::handoff::{HandOff, Stamp};
 use ttpmap::export::{Format, Source, csv, table};
 use ttpmap::index::{Index, ObjectRef};
 use ttpmap::kb::{RelationKind, State};
-use ttpmap::profile::{Groups, defenses};
+use ttpmap::profile::{Groups, defenses, not_recorded};
 use ttpmap::rank::{Found, Options};
 use ttpmap::{AttackId, Document, Finder, Kind, Mapper};
 
@@ -290,7 +290,7 @@ fn defenses_are_what_is_recorded() {
     let index = Index::embedded();
     let ids: Vec<AttackId> = ["T1059.001", "T1486", "T1003.001", "T1566.001", "T1069.002"].iter().map(|id| id.parse().unwrap()).collect();
     let report = found(&index, &ids);
-    let d = defenses(&index, &report.iter().collect::<Vec<_>>());
+    let d = defenses(&index, &report.iter().collect::<Vec<_>>(), &not_recorded(&index));
     assert_eq!(d.techniques.len(), ids.len());
     let mut expected: BTreeMap<AttackId, BTreeSet<AttackId>> = BTreeMap::new();
     for r in index.relations().filter(|r| matches!(r.kind, RelationKind::Mitigates | RelationKind::Detects)) {

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 ///
 /// ttpmap maps threat reports, advisories, tickets and news to ATT&CK, with the place in the text, the status
 /// (done, prevented, only discussed, ...) and a confidence for each technique. It looks up anything in ATT&CK by ID,
-/// name, alias or a misspelling of one, and writes ATT&CK Navigator layers. It works offline on the knowledge base
+/// name, alias or a misspelling of one, and writes ATT&CK Navigator layers, csv, STIX and more. It works offline on the knowledge base
 /// built into it; `ttpmap update` fetches the current one.
 #[derive(Debug, Parser)]
 #[command(name = "ttpmap", version, propagate_version = true, help_expected = true, max_term_width = 110)]
