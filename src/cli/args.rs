@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 ///
 /// ttpmap maps threat reports, advisories, tickets and news to ATT&CK, with the place in the text, the status
 /// (done, prevented, only discussed, ...) and a confidence for each technique. It looks up anything in ATT&CK by ID,
-/// name, alias or a misspelling of one, and writes ATT&CK Navigator layers, csv, STIX and more. It works offline on the knowledge base
-/// built into it; `ttpmap update` fetches the current one.
+/// name, alias or a misspelling of one, and writes ATT&CK Navigator layers, csv, STIX and more. It works offline on
+/// the knowledge base built into it; `ttpmap update` fetches the current one.
 #[derive(Debug, Parser)]
 #[command(name = "ttpmap", version, propagate_version = true, help_expected = true, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 done; 1 ran, but found nothing or met --fail-on; 2 usage or failure.")]

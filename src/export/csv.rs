@@ -54,7 +54,7 @@ pub fn cell(text: &str) -> String {
 /// The rows of one document, without a header; nothing where nothing is handed on.
 pub fn rows<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Document, mapping: &Mapping, hand_off: &HandOff) -> Rendered {
     let id = source.id.as_str().map_or_else(|| source.id.to_string(), str::to_owned);
-    let digits = |p: f32| format!("{:.3}", p);
+    let digits = |p: f32| format!("{p:.3}");
     let mut text = String::new();
     for found in hand_off.techniques(mapping) {
         for evidence in hand_off.evidence(found) {

@@ -226,6 +226,7 @@ fn defang_word(word: &str, out: &mut String) {
             "http" => ("hxxp", "://"),
             "https" => ("hxxps", "://"),
             "ftp" => ("fxp", "://"),
+            "hxxp" | "hxxps" | "fxp" => (&scheme[kept..], "://"),
             _ => (&scheme[kept..], "[://]"),
         };
         out.push_str(scheme);

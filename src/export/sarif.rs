@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::handoff::HandOff;
 use super::stix::uuid_of;
 use super::{Rendered, Source};
-use crate::index::Index;
+use crate::index::{Index, ObjectRef};
 use crate::kb::id::AttackId;
 use crate::rank::Mapping;
 use crate::status::Status;
@@ -117,7 +117,7 @@ pub fn results<D: AsRef<[u8]>>(_: &Index<D>, source: &Source, document: &Documen
 pub(crate) fn rule<D: AsRef<[u8]>>(index: &Index<D>, id: AttackId) -> Option<Value> {
     let object = index.get(id)?;
     let words = [object.description(), object.gloss()].into_iter().find(|t| !t.is_empty());
-    let tactics: Vec<&str> = object.tactics().map(|t| t.short_name()).collect();
+    let tactics: Vec<&str> = object.tactics().map(ObjectRef::short_name).collect();
     let among = if tactics.is_empty() { String::new() } else { format!(" Tactics: {}.", tactics.join(", ")) };
     let help = format!("{} {}.{among} {}", id, object.full_name(), id.url());
     let mut out = json!({

@@ -145,10 +145,9 @@ impl Builder {
         self.writer.put(tag::OBJECTS, &records);
         self.writer.put(tag::STRING_LISTS, &string_lists);
         self.writer.put(tag::KEYS, &keys);
-        // Some 30 kB that only hand-offs in STIX look at; a file of facts alone is kept small.
+        // Some 90 kB that only hand-offs in STIX look at; a file of facts alone is kept small.
         if prose == Prose::Keep {
-            let handed_on = |o: &&Object| matches!(o.id.kind(), Kind::Technique | Kind::Group | Kind::Software | Kind::Campaign);
-            let ids = objects.iter().copied().filter(|o| handed_on(o) && o.state != State::Revoked);
+            let ids = objects.iter();
             let ids = ids.filter_map(|o| Some(StixRecord { object: U16::new(self.places[&o.id]), uuid: *o.stix_uuid?.as_bytes() }));
             self.writer.put(tag::STIX_IDS, &ids.collect::<Vec<_>>());
         }

@@ -404,8 +404,8 @@ impl<'a, D: AsRef<[u8]>> ObjectRef<'a, D> {
         if key == NONE { None } else { AttackId::from_key(key) }
     }
 
-    /// The UUID of its STIX ID. None where the knowledge base was built without prose, for a kind that no hand-off
-    /// points at, and for what only a fact table speaks of.
+    /// The UUID of its STIX ID. None where the knowledge base was built without prose, and for what only a fact table
+    /// speaks of.
     pub fn stix_uuid(self) -> Option<uuid::Uuid> {
         let ids: &[StixRecord] = self.index.section(tag::STIX_IDS);
         let at = ids.binary_search_by_key(&self.place, |r| r.object.get()).ok()?;

@@ -291,10 +291,11 @@ impl KnowledgeBase {
         }
     }
 
-    /// Takes out every text that ATT&CK wrote, and leaves the facts.
+    /// Takes out every text that ATT&CK wrote, and STIX's IDs, and leaves the facts.
     pub fn without_prose(mut self) -> KnowledgeBase {
         for object in self.objects.values_mut() {
             object.description.clear();
+            object.stix_uuid = None;
         }
         for relation in &mut self.relations {
             relation.text.clear();
