@@ -32,6 +32,7 @@ pub mod layer;
 pub mod lookup;
 mod matching;
 pub mod model;
+pub mod profile;
 pub mod rank;
 pub mod source;
 pub mod status;

@@ -1,6 +1,7 @@
 //! Evidence joined into a [`Mapping`]: one entry for each technique, with its evidence, status and confidence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use crate::index::{Index, ObjectRef};
 use crate::kb::id::{AttackId, Kind};
@@ -8,6 +9,7 @@ use crate::kb::{RelationKind, State};
 use crate::matching::phrases::Origin;
 use crate::matching::{Finder, Finders, Scratch, Sighting};
 use crate::model::{self, Candidate, Judgement, Model, Profile};
+use crate::profile::{Defenses, Groups, SimilarGroups, defenses, not_recorded};
 use crate::status::Status;
 use crate::text::{Document, Span};
 
@@ -107,6 +109,10 @@ pub struct Mapping {
     pub campaigns: Vec<Found>,
     /// With [`Options::implied`]; by ID.
     pub implied: Vec<Implied>,
+    /// With [`Options::similar_groups`].
+    pub similar_groups: Option<SimilarGroups>,
+    /// With [`Options::defenses`].
+    pub defenses: Option<Defenses>,
 }
 
 impl Mapping {
@@ -141,6 +147,10 @@ pub struct Options {
     pub implied: bool,
     /// Say what carried each piece of evidence with its weight, and what was second.
     pub explain: bool,
+    /// Also rank so many groups by their recorded techniques; see [`crate::profile`].
+    pub similar_groups: Option<usize>,
+    /// Also list what ATT&CK records against the techniques found.
+    pub defenses: bool,
 }
 
 /// Maps documents with one knowledge base. Cheap to share between threads.
@@ -148,6 +158,9 @@ pub struct Mapper<'a, D> {
     index: &'a Index<D>,
     finders: Finders<'a, D>,
     model: Option<Model<'a>>,
+    /// What the whole knowledge base tells for profiles, read from its relations when first asked for.
+    groups: OnceLock<Groups>,
+    not_recorded: OnceLock<Vec<Kind>>,
 }
 
 /// What one thread keeps between documents.
@@ -171,7 +184,13 @@ struct Piece {
 impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     /// Makes a mapper. Costs some hundred microseconds: the artifact automaton is unpacked.
     pub fn new(index: &'a Index<D>) -> Mapper<'a, D> {
-        Mapper { index, finders: Finders::new(index), model: Model::of_index(index) }
+        Mapper {
+            index,
+            finders: Finders::new(index),
+            model: Model::of_index(index),
+            groups: OnceLock::new(),
+            not_recorded: OnceLock::new(),
+        }
     }
 
     /// The threshold that is used where none is given.
@@ -412,7 +431,18 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         if let Some(top) = options.top {
             mapping.techniques.truncate(top);
         }
+        self.profile(&mut mapping, options);
         mapping
+    }
+
+    /// What is asked for about the techniques that are listed: those that the text asserts, unless statuses are chosen.
+    fn profile(&self, mapping: &mut Mapping, options: &Options) {
+        let meant = |f: &&Found| !options.statuses.is_empty() || f.status == Status::Asserted;
+        let found: Vec<&Found> = mapping.techniques.iter().filter(meant).collect();
+        let similar = options.similar_groups.map(|most| self.groups.get_or_init(|| Groups::of(self.index)).similar(&found, most));
+        let missing = || self.not_recorded.get_or_init(|| not_recorded(self.index));
+        let defenses = options.defenses.then(|| defenses(self.index, &found, missing()));
+        (mapping.similar_groups, mapping.defenses) = (similar, defenses);
     }
 
     fn implied(&self, mapping: &Mapping) -> Vec<Implied> {

@@ -313,6 +313,7 @@ impl<'a> Reader<'a> {
             (false, true) => State::Deprecated,
             (false, false) => State::Active,
         };
+        object.stix_uuid = stix.id.rsplit_once("--").and_then(|(_, uuid)| uuid.parse().ok());
         self.phases
             .extend(stix.kill_chain_phases.into_iter().filter(|p| p.kill_chain_name.starts_with("mitre")).map(|p| (id, p.phase_name)));
         self.contained.extend(stix.x_mitre_analytic_refs.into_iter().map(|r| (id, r)));

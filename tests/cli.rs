@@ -237,7 +237,7 @@ fn a_reader_who_has_enough_ends_it_quietly() {
     let env = TestEnv::new();
     let record = format!("{{\"id\": 1, \"text\": \"{}\"}}\n", "They dumped LSASS memory with Mimikatz. ".repeat(20));
     std::fs::write(env.work().join("many.jsonl"), record.repeat(3000)).unwrap();
-    for format in ["jsonl", "json", "table"] {
+    for format in ["jsonl", "json", "table", "csv", "markdown", "stix", "misp", "sarif"] {
         let mut child =
             env.ttpmap().args(["map", "many.jsonl", "--format", format]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut first = String::new();
@@ -338,7 +338,7 @@ fn documents_quote_what_is_printed() {
     let env = TestEnv::new();
     let bless = std::env::var_os("TTPMAP_BLESS").is_some();
     let mut checked = 0;
-    for name in ["README.md", "docs/lookup.md", "docs/json.md", "docs/index-format.md", "docs/layers.md"] {
+    for name in ["README.md", "docs/lookup.md", "docs/json.md", "docs/formats.md", "docs/index-format.md", "docs/layers.md"] {
         let path = root().join(name);
         let mut markdown = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
         for quote in quotes(&markdown.clone()).into_iter().rev() {
@@ -385,7 +385,7 @@ fn the_readme_names_options_that_exist() {
                 String::from_utf8(layer.stdout).unwrap()
             })
             .concat();
-    for name in ["README.md", "docs/lookup.md", "docs/json.md", "docs/layers.md"] {
+    for name in ["README.md", "docs/lookup.md", "docs/json.md", "docs/formats.md", "docs/layers.md"] {
         let markdown = std::fs::read_to_string(root().join(name)).unwrap();
         for word in markdown.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|w| w.starts_with("--") && w.len() > 3) {
             let cargo = ["--release", "--locked", "--path", "--bin"];

@@ -35,6 +35,7 @@ fn read_back<D: AsRef<[u8]>>(index: &Index<D>) -> KnowledgeBase {
         out.description = o.description().to_owned();
         out.state = o.state();
         out.successor = o.successor();
+        out.stix_uuid = o.stix_uuid();
         out
     };
     let relation = |r: ttpmap::index::RelationRef<'_, D>| ttpmap::kb::Relation {

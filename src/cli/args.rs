@@ -11,8 +11,8 @@ use super::layer::args::LayerCommand;
 ///
 /// ttpmap maps threat reports, advisories, tickets and news to ATT&CK, with the place in the text, the status
 /// (done, prevented, only discussed, ...) and a confidence for each technique. It looks up anything in ATT&CK by ID,
-/// name, alias or a misspelling of one, and writes ATT&CK Navigator layers. It works offline on the knowledge base
-/// built into it; `ttpmap update` fetches the current one.
+/// name, alias or a misspelling of one, and writes ATT&CK Navigator layers, csv, STIX and more. It works offline on
+/// the knowledge base built into it; `ttpmap update` fetches the current one.
 #[derive(Debug, Parser)]
 #[command(name = "ttpmap", version, propagate_version = true, help_expected = true, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 done; 1 ran, but found nothing or met --fail-on; 2 usage or failure.")]
@@ -91,12 +91,15 @@ pub(crate) enum Command {
   ttpmap map report.txt
   ttpmap map reports/ --format jsonl -o mapped.jsonl
   curl -s https://example.com/advisory.txt | ttpmap map - --format navigator -o layer.json
+  ttpmap map report.txt -o case.stix.json --date 2026-01-31
+  ttpmap map report.txt --similar-groups --defend
   ttpmap map tickets.jsonl --text-field body --id-field key --fail-on T1486")]
 pub(crate) struct MapArgs {
     /// Files, folders or - for standard input
     #[arg(value_name = "INPUT", default_value = "-")]
     pub(crate) inputs: Vec<String>,
-    /// table, json, jsonl, navigator or svg; table on a terminal, json otherwise
+    /// table, json, jsonl, navigator, svg, csv, markdown, stix, misp or sarif; told from the name of -o FILE where it can be,
+    /// otherwise table on a terminal and json into a pipe
     #[arg(long, short, env = "TTPMAP_FORMAT", value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// What the inputs are: auto, text, markdown or jsonl
@@ -135,6 +138,19 @@ pub(crate) struct MapArgs {
     /// Also list, apart, what ATT&CK records for the groups, software and campaigns named
     #[arg(long)]
     pub(crate) implied: bool,
+    /// Also rank the groups whose recorded techniques are most like those found: N of them, 5 where not given. Overlap is
+    /// no attribution
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", value_parser = how_many)]
+    pub(crate) similar_groups: Option<usize>,
+    /// Also list mitigations, detection strategies and data components for what was found, the widest first
+    #[arg(long)]
+    pub(crate) defend: bool,
+    /// csv, markdown, stix, misp and sarif: quote web addresses, host names and mail addresses so that nothing links to them
+    #[arg(long)]
+    pub(crate) defanged: bool,
+    /// stix and misp: the date or time to write, YYYY-MM-DD or RFC 3339; that of the knowledge base where not given
+    #[arg(long, value_name = "DATE")]
+    pub(crate) date: Option<String>,
     /// Exit with 1 if one of these techniques (or a sub-technique) is asserted
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub(crate) fail_on: Vec<String>,
@@ -172,6 +188,14 @@ fn probability(text: &str) -> Result<f32, String> {
     }
 }
 
+/// A number that need not be there: what follows is easily an input instead.
+fn how_many(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("not a number from 1; inputs go before this option, or write `--similar-groups=5`".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   ttpmap lookup T1059.001
@@ -181,7 +205,7 @@ pub(crate) struct LookupArgs {
     /// An ID, a name, an alias, a phrase: spelt right or nearly; - reads one query a line from standard input
     #[arg(value_name = "QUERY", required = true)]
     pub(crate) query: Vec<String>,
-    /// table, json or jsonl
+    /// table, json, jsonl, csv or markdown; told from the name of -o FILE where it can be, otherwise table
     #[arg(long, short, env = "TTPMAP_FORMAT", value_name = "FORMAT")]
     pub(crate) format: Option<String>,
     /// Only answers of this kind: technique, tactic, group, software, campaign, mitigation, data-component, detection-strategy, analytic

@@ -11,6 +11,7 @@ use super::args::LookupArgs;
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::export::table::{fit, printable};
+use ttpmap::export::{csv, markdown};
 use ttpmap::index::ObjectRef;
 use ttpmap::kb::{RelationKind, State};
 use ttpmap::lookup::{Answer, is_clear, lookup};
@@ -27,6 +28,8 @@ enum Format {
     Table,
     Json,
     Jsonl,
+    Csv,
+    Markdown,
 }
 
 pub(crate) fn run(args: &LookupArgs, settings: &Settings) -> anyhow::Result<Outcome> {
@@ -38,7 +41,7 @@ pub(crate) fn run(args: &LookupArgs, settings: &Settings) -> anyhow::Result<Outc
         .map(|k| Kind::ALL.into_iter().find(|kind| kind.name() == k).with_context(|| format!("`{k}` is not a kind: {}", kind_names())))
         .collect::<anyhow::Result<Vec<Kind>>>()?;
     let queries = queries(&args.query)?;
-    let mut out = String::new();
+    let mut out = if format == Format::Csv { csv::row(COLUMNS) } else { String::new() };
     let mut all_found = true;
     for query in &queries {
         let mut answers = lookup(&index, query);
@@ -48,6 +51,8 @@ pub(crate) fn run(args: &LookupArgs, settings: &Settings) -> anyhow::Result<Outc
         match format {
             Format::Table => table(&mut out, &index, query, &answers),
             Format::Json => {}
+            Format::Csv => out.extend(answers.iter().map(|a| csv_row(query, a))),
+            Format::Markdown => markdown_page(&mut out, &index, query, &answers),
             Format::Jsonl => {
                 for answer in &answers {
                     let _ = writeln!(out, "{}", Value::Object(object_json(query, answer)));
@@ -74,10 +79,17 @@ fn format(args: &LookupArgs, settings: &Settings) -> anyhow::Result<Format> {
         Some("table") => Ok(Format::Table),
         Some("json") => Ok(Format::Json),
         Some("jsonl") => Ok(Format::Jsonl),
-        Some(other) => bail!("`{other}` is not a format: choose table, json, jsonl"),
+        Some("csv") => Ok(Format::Csv),
+        Some("markdown") => Ok(Format::Markdown),
+        Some(other) if MapFormat::ALL.iter().any(|f| f.name() == other) => {
+            bail!("`{other}` is a format of `map` alone, not of `lookup`: choose table, json, jsonl, csv, markdown")
+        }
+        Some(other) => bail!("`{other}` is not a format: choose table, json, jsonl, csv, markdown"),
         None => Ok(match settings.config.format.as_deref() {
             Some("json") => Format::Json,
             Some("jsonl") => Format::Jsonl,
+            Some("csv") => Format::Csv,
+            Some("markdown") => Format::Markdown,
             _ => Format::Table,
         }),
     }
@@ -148,6 +160,86 @@ fn table<D: AsRef<[u8]>>(out: &mut String, index: &Index<D>, query: &str, answer
     }
 }
 
+/// The columns of csv; an answer is a row.
+const COLUMNS: [&str; 14] = [
+    "query",
+    "id",
+    "name",
+    "full_name",
+    "kind",
+    "matched",
+    "score",
+    "status",
+    "redirected_from",
+    "tactics",
+    "platforms",
+    "aliases",
+    "url",
+    "gloss",
+];
+
+fn csv_row<D: AsRef<[u8]>>(query: &str, answer: &Answer<'_, D>) -> String {
+    let object = answer.object;
+    let tactics: Vec<&str> = object.tactics().map(ObjectRef::short_name).collect();
+    let (platforms, aliases) = (object.platforms().collect::<Vec<_>>(), object.aliases().collect::<Vec<_>>());
+    csv::row([
+        query,
+        &object.id().to_string(),
+        object.name(),
+        &object.full_name(),
+        object.id().kind().name(),
+        &answer.matched,
+        &format!("{:.3}", answer.score),
+        object.state().name(),
+        &answer.redirected_from.map(|id| id.to_string()).unwrap_or_default(),
+        &tactics.join(" "),
+        &platforms.join("; "),
+        &aliases.join("; "),
+        &object.id().url(),
+        object.gloss(),
+    ])
+}
+
+/// A list of fields for one clear answer, a table where it is open; as the terminal gets it.
+fn markdown_page<D: AsRef<[u8]>>(out: &mut String, index: &Index<D>, query: &str, answers: &[Answer<'_, D>]) {
+    if answers.is_empty() {
+        return;
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    let link = |o: ObjectRef<'_, D>| format!("[{}]({})", o.id(), o.id().url());
+    if is_clear(answers) {
+        let object = answers[0].object;
+        let state = if object.state() == State::Active { String::new() } else { format!(", {}", object.state().name()) };
+        let _ = writeln!(out, "## {} {}\n", link(object), markdown::escape(&object.full_name()));
+        let version = markdown::escape(index.version());
+        let _ = writeln!(out, "{}{state}, ATT&CK {} {version}", object.id().kind().name().replace('-', " "), index.domain());
+        if let Some(old) = answers[0].redirected_from {
+            let _ = writeln!(out, "\n{old} was revoked; this is its successor.");
+        }
+        let description = if object.description().is_empty() { object.gloss() } else { object.description() };
+        if !description.is_empty() {
+            let _ = writeln!(out, "\n{}", markdown::prose(description));
+        }
+        let fields = fields(index, object);
+        if !fields.is_empty() {
+            out.push('\n');
+        }
+        for (label, value) in fields {
+            let _ = writeln!(out, "- {label}: {}", markdown::prose(&value));
+        }
+        return;
+    }
+    let _ = writeln!(out, "## Near {}\n\n| ID | Name | Kind | Score |\n| --- | --- | --- | ---: |", markdown::code(query, false));
+    for answer in answers {
+        let object = answer.object;
+        let old = answer.redirected_from.map(|id| format!(" (was {id})")).unwrap_or_default();
+        let name = markdown::escape(&object.full_name());
+        let _ = writeln!(out, "| {} | {name}{old} | {} | {:.2} |", link(object), object.id().kind().name(), answer.score);
+    }
+}
+
 fn line(out: &mut String, label: &str, value: &str) {
     if value.is_empty() {
         return;
@@ -186,6 +278,57 @@ fn names<'a, D: AsRef<[u8]> + 'a>(objects: impl Iterator<Item = ObjectRef<'a, D>
     if more > 0 { format!("{}, and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
+/// What a card says of an object, with what it says it under; only what there is.
+fn fields<D: AsRef<[u8]>>(index: &Index<D>, object: ObjectRef<'_, D>) -> Vec<(&'static str, String)> {
+    let id = object.id();
+    let mut out: Vec<(&'static str, String)> = Vec::new();
+    let mut put = |label: &'static str, value: &str| {
+        if !value.is_empty() {
+            out.push((label, value.to_owned()));
+        }
+    };
+    put("tactics", &object.tactics().map(|t| format!("{} {}", t.id(), t.name())).collect::<Vec<_>>().join(", "));
+    put("platforms", &object.platforms().collect::<Vec<_>>().join(", "));
+    put("also known as", &object.aliases().collect::<Vec<_>>().join(", "));
+    put("formerly", &object.former_names().collect::<Vec<_>>().join(", "));
+    put("parent", &object.parent().map(|p| format!("{} {}", p.id(), p.name())).unwrap_or_default());
+    match id.kind() {
+        Kind::Technique => {
+            put("subs", &names(object.subtechniques()));
+            let by = |kind: RelationKind, source: Kind| {
+                names(object.incoming().filter(move |r| r.kind == kind && r.source.id().kind() == source).map(|r| r.source))
+            };
+            put("groups", &by(RelationKind::Uses, Kind::Group));
+            put("software", &by(RelationKind::Uses, Kind::Software));
+            put("campaigns", &by(RelationKind::Uses, Kind::Campaign));
+            put("mitigations", &by(RelationKind::Mitigates, Kind::Mitigation));
+            put("detection", &by(RelationKind::Detects, Kind::DetectionStrategy));
+            put("data", &by(RelationKind::Detects, Kind::DataComponent));
+        }
+        Kind::Tactic => {
+            let members = index.of_kind(Kind::Technique).filter(|t| !t.id().is_subtechnique() && t.tactics().any(|x| x.id() == id));
+            put("techniques", &names(members));
+        }
+        _ => {
+            let to = |kind: Kind| names(object.outgoing().filter(move |r| r.target.id().kind() == kind).map(|r| r.target));
+            let from = |kind: Kind| names(object.incoming().filter(move |r| r.source.id().kind() == kind).map(|r| r.source));
+            put("techniques", &to(Kind::Technique));
+            for kind in [Kind::Software, Kind::Group, Kind::Campaign, Kind::Analytic, Kind::DataComponent] {
+                put(kind.name(), &to(kind));
+            }
+            for (kind, label) in [
+                (Kind::Group, "used by"),
+                (Kind::Campaign, "campaigns"),
+                (Kind::DetectionStrategy, "part of"),
+                (Kind::Analytic, "analytics"),
+            ] {
+                put(label, &from(kind));
+            }
+        }
+    }
+    out
+}
+
 fn card<D: AsRef<[u8]>>(out: &mut String, index: &Index<D>, answer: &Answer<'_, D>) {
     let object = answer.object;
     let id = object.id();
@@ -204,44 +347,8 @@ fn card<D: AsRef<[u8]>>(out: &mut String, index: &Index<D>, answer: &Answer<'_, 
     let description = if object.description().is_empty() { object.gloss() } else { object.description() };
     let description = printable(&fit(description, 700));
     line(out, "", &description);
-    line(out, "tactics", &object.tactics().map(|t| format!("{} {}", t.id(), t.name())).collect::<Vec<_>>().join(", "));
-    line(out, "platforms", &object.platforms().collect::<Vec<_>>().join(", "));
-    line(out, "also known as", &object.aliases().collect::<Vec<_>>().join(", "));
-    line(out, "formerly", &object.former_names().collect::<Vec<_>>().join(", "));
-    line(out, "parent", &object.parent().map(|p| format!("{} {}", p.id(), p.name())).unwrap_or_default());
-    match id.kind() {
-        Kind::Technique => {
-            line(out, "subs", &names(object.subtechniques()));
-            let by = |kind: RelationKind, source: Kind| {
-                names(object.incoming().filter(move |r| r.kind == kind && r.source.id().kind() == source).map(|r| r.source))
-            };
-            line(out, "groups", &by(RelationKind::Uses, Kind::Group));
-            line(out, "software", &by(RelationKind::Uses, Kind::Software));
-            line(out, "campaigns", &by(RelationKind::Uses, Kind::Campaign));
-            line(out, "mitigations", &by(RelationKind::Mitigates, Kind::Mitigation));
-            line(out, "detection", &by(RelationKind::Detects, Kind::DetectionStrategy));
-            line(out, "data", &by(RelationKind::Detects, Kind::DataComponent));
-        }
-        Kind::Tactic => {
-            let members = index.of_kind(Kind::Technique).filter(|t| !t.id().is_subtechnique() && t.tactics().any(|x| x.id() == id));
-            line(out, "techniques", &names(members));
-        }
-        _ => {
-            let to = |kind: Kind| names(object.outgoing().filter(move |r| r.target.id().kind() == kind).map(|r| r.target));
-            let from = |kind: Kind| names(object.incoming().filter(move |r| r.source.id().kind() == kind).map(|r| r.source));
-            line(out, "techniques", &to(Kind::Technique));
-            for kind in [Kind::Software, Kind::Group, Kind::Campaign, Kind::Analytic, Kind::DataComponent] {
-                line(out, kind.name(), &to(kind));
-            }
-            for (kind, label) in [
-                (Kind::Group, "used by"),
-                (Kind::Campaign, "campaigns"),
-                (Kind::DetectionStrategy, "part of"),
-                (Kind::Analytic, "analytics"),
-            ] {
-                line(out, label, &from(kind));
-            }
-        }
+    for (label, value) in fields(index, object) {
+        line(out, label, &value);
     }
     line(out, "link", &id.url());
 }
@@ -270,6 +377,7 @@ fn object_json<D: AsRef<[u8]>>(query: &str, answer: &Answer<'_, D>) -> Map<Strin
     put("aliases", json!(object.aliases().collect::<Vec<_>>()));
     put("former_names", json!(object.former_names().collect::<Vec<_>>()));
     put("url", json!(object.id().url()));
+    put("stix_id", json!(ttpmap::export::stix::reference_of_attack(object)));
     put("description", json!(object.description()));
     put("gloss", json!(object.gloss()));
     put("platforms", json!(object.platforms().collect::<Vec<_>>()));

@@ -11,9 +11,10 @@ use serde_json::Value;
 use super::args::{InputKind, MapArgs, ProfileName};
 use super::settings::Settings;
 use super::{Outcome, open_index};
-use ttpmap::export::{Format, Source, json, navigator, table};
+use ttpmap::export::assembly::{Assembly, render, render_error};
+use ttpmap::export::handoff::{HandOff, Stamp};
+use ttpmap::export::{Format, Rendered, Source, table};
 use ttpmap::index::ObjectRef;
-use ttpmap::layer::matrix::Show;
 use ttpmap::model::Profile;
 use ttpmap::rank::{Options, Workspace};
 use ttpmap::status::Status;
@@ -36,7 +37,7 @@ enum Work {
 
 /// A narrative mapped and written out.
 struct Done {
-    rendered: String,
+    rendered: Rendered,
     /// Why the input could not be read.
     error: Option<String>,
     found: bool,
@@ -48,7 +49,7 @@ struct Job<'a, D> {
     mapper: Mapper<'a, D>,
     options: Options,
     format: Format,
-    statuses: Vec<Status>,
+    hand_off: HandOff,
     fail_on: Vec<AttackId>,
     width: usize,
 }
@@ -64,16 +65,19 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
             ProfileName::Balanced => Profile::Balanced,
             ProfileName::Thorough => Profile::Thorough,
         },
-        statuses: statuses.clone(),
+        statuses,
         tactics: args.tactic.iter().map(|t| tactic(&index, t)).collect::<anyhow::Result<Vec<_>>>()?,
         platforms: platforms(&index, &args.platform)?,
         top: args.top,
         implied: args.implied,
         explain: args.explain,
+        similar_groups: args.similar_groups,
+        defenses: args.defend,
     };
+    let hand_off = hand_off(args, format, &index, &options.statuses, settings)?;
     let fail_on = args.fail_on.iter().map(|id| id.parse()).collect::<Result<Vec<AttackId>, _>>()?;
     let width = terminal_size::terminal_size().map_or(100, |(w, _)| usize::from(w.0)).clamp(60, 160);
-    let job = Job { index: &index, mapper: Mapper::new(&index), options, format, statuses, fail_on, width };
+    let job = Job { index: &index, mapper: Mapper::new(&index), options, format, hand_off, fail_on, width };
     let threads = args.jobs.or(settings.config.jobs).unwrap_or(0);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("starting threads")?;
 
@@ -87,8 +91,8 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
     if format == Format::Svg && inputs.is_many() {
         bail!("svg is a picture of one narrative: name one file, or make a layer of several (`ttpmap layer new --narratives`)");
     }
-    let mut out = Output::open(settings, format, inputs.is_many())?;
-    let (mut found, mut failed, mut met) = (false, 0_usize, Vec::new());
+    let mut out = Output::open(settings, Assembly::new(&index, format, inputs.is_many()), format)?;
+    let (mut found, mut failed, mut met) = (false, 0_usize, Vec::<AttackId>::new());
     loop {
         let batch = inputs.batch()?;
         if batch.is_empty() {
@@ -98,11 +102,11 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
         for one in done {
             if let Some(error) = &one.error {
                 failed += 1;
-                anstream::eprintln!("ttpmap: {error}");
+                anstream::eprintln!("ttpmap: {}", table::printable(error));
             }
             found |= one.found;
-            met.extend(one.failed_on);
-            out.item(&one.rendered)?;
+            met.extend(&one.failed_on);
+            out.item(&one)?;
         }
     }
     out.finish(settings)?;
@@ -132,6 +136,40 @@ fn format(args: &MapArgs, settings: &Settings) -> anyhow::Result<Format> {
     }
     let terminal = settings.output.is_none() && io::stdout().is_terminal();
     Ok(if terminal { Format::Table } else { Format::Json })
+}
+
+/// What the hand-offs need; refuses options that the format has no place for.
+fn hand_off<D: AsRef<[u8]>>(
+    args: &MapArgs,
+    format: Format,
+    index: &Index<D>,
+    statuses: &[Status],
+    settings: &Settings,
+) -> anyhow::Result<HandOff> {
+    use Format::{Csv, Json, Jsonl, Markdown, Misp, Sarif, Stix, Table};
+    let refuse = |option: &str, takes: &[Format]| {
+        let names: Vec<&str> = takes.iter().map(|f| f.name()).collect();
+        bail!("{option} goes with --format {}, not with {}", names.join(", "), format.name())
+    };
+    let asked = [(args.similar_groups.is_some(), "--similar-groups"), (args.defend, "--defend")].into_iter().find(|(asked, _)| *asked);
+    if let Some((_, option)) = asked.filter(|_| ![Table, Json, Jsonl, Markdown].contains(&format)) {
+        refuse(option, &[Table, Json, Jsonl, Markdown])?;
+    }
+    if args.defanged && ![Csv, Markdown, Stix, Misp, Sarif].contains(&format) {
+        refuse("--defanged", &[Csv, Markdown, Stix, Misp, Sarif])?;
+    }
+    if args.date.is_some() && ![Stix, Misp].contains(&format) {
+        refuse("--date", &[Stix, Misp])?;
+    }
+    let given = args.date.as_ref().map(|d| d.parse::<Stamp>()).transpose().context("--date")?;
+    let recorded = || index.provenance().and_then(|p| p.date.parse::<Stamp>().ok());
+    let stamp = given.or_else(recorded).unwrap_or_else(|| {
+        if [Stix, Misp].contains(&format) {
+            settings.say("the knowledge base has no date: 1970-01-01 is written; --date gives another");
+        }
+        Stamp::EPOCH
+    });
+    Ok(HandOff { statuses: statuses.to_vec(), defanged: args.defanged, stamp })
 }
 
 pub(super) fn tactic<D: AsRef<[u8]>>(index: &Index<D>, text: &str) -> anyhow::Result<AttackId> {
@@ -165,10 +203,7 @@ impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
         };
         match text {
             Err(error) => {
-                let rendered = match self.format {
-                    Format::Json | Format::Jsonl => json::error_line(&source, &error),
-                    _ => String::new(),
-                };
+                let rendered = render_error(self.format, &source, &error);
                 let id = source.id.as_str().filter(|id| *id != source.source).map(|id| format!(" ({id})")).unwrap_or_default();
                 Done { rendered, error: Some(format!("{}{id}: {error}", source.source)), found: false, failed_on: Vec::new() }
             }
@@ -186,20 +221,9 @@ impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
         self.fail_on.iter().copied().filter(|id| asserted.iter().any(|a| a == id || a.parent() == *id)).collect()
     }
 
-    fn render(&self, source: &Source, document: &Document, mapping: &Mapping) -> String {
-        match self.format {
-            Format::Json => json::pretty(self.index, source, document, mapping),
-            Format::Jsonl => json::line(self.index, source, document, mapping),
-            Format::Navigator => navigator::layer(self.index, source, document, mapping, &self.statuses).to_json(),
-            Format::Svg => {
-                let layer = navigator::layer(self.index, source, document, mapping, &self.statuses);
-                ttpmap::layer::svg::svg(&layer, self.index, Show::Annotated)
-            }
-            _ => {
-                let layout = table::Layout { width: self.width, explain: self.options.explain, ..table::Layout::default() };
-                table::table(self.index, source, document, mapping, layout)
-            }
-        }
+    fn render(&self, source: &Source, document: &Document, mapping: &Mapping) -> Rendered {
+        let layout = table::Layout { width: self.width, explain: self.options.explain, ..table::Layout::default() };
+        render(self.format, self.index, (source, document, mapping), &self.hand_off, layout)
     }
 }
 
@@ -425,10 +449,9 @@ fn take(object: &mut serde_json::Map<String, Value>, path: &str) -> Option<Value
 }
 
 /// Where the answers go: standard output as they come, or a file that is replaced at the end.
-struct Output {
-    format: Format,
-    many: bool,
-    items: usize,
+struct Output<'a, D> {
+    assembly: Assembly<'a, D>,
+    styled: bool,
     target: Target,
 }
 
@@ -437,20 +460,16 @@ enum Target {
     Held(Vec<u8>),
 }
 
-impl Output {
-    fn open(settings: &Settings, format: Format, many: bool) -> anyhow::Result<Output> {
+impl<'a, D: AsRef<[u8]>> Output<'a, D> {
+    fn open(settings: &Settings, assembly: Assembly<'a, D>, format: Format) -> anyhow::Result<Output<'a, D>> {
         // A table is styled as a whole; a file is replaced as a whole. All else leaves as it comes.
-        let held = format == Format::Table || settings.output.as_deref().is_some_and(|p| p != Path::new("-"));
+        let styled = format == Format::Table;
+        let held = styled || settings.output.as_deref().is_some_and(|p| p != Path::new("-"));
         let target = if held { Target::Held(Vec::new()) } else { Target::Stdout(io::BufWriter::with_capacity(1 << 16, io::stdout())) };
-        let mut out = Output { format, many, items: 0, target };
-        if out.is_array() {
-            out.put("[\n")?;
-        }
+        let mut out = Output { assembly, styled, target };
+        let head = out.assembly.head();
+        out.put(&head)?;
         Ok(out)
-    }
-
-    fn is_array(&self) -> bool {
-        self.many && matches!(self.format, Format::Json | Format::Navigator)
     }
 
     fn put(&mut self, text: &str) -> anyhow::Result<()> {
@@ -461,32 +480,17 @@ impl Output {
         Ok(())
     }
 
-    fn item(&mut self, text: &str) -> anyhow::Result<()> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        if self.items > 0 {
-            match self.format {
-                Format::Table => self.put("\n")?,
-                _ if self.is_array() => self.put(",\n")?,
-                _ => {}
-            }
-        }
-        self.items += 1;
-        self.put(text)?;
-        if !self.is_array() && !text.ends_with('\n') {
-            self.put("\n")?;
-        }
-        Ok(())
+    fn item(&mut self, done: &Done) -> anyhow::Result<()> {
+        let text = self.assembly.item(&done.rendered, done.error.as_deref());
+        self.put(&text)
     }
 
     fn finish(mut self, settings: &Settings) -> anyhow::Result<()> {
-        if self.is_array() {
-            self.put("\n]\n")?;
-        }
+        let tail = self.assembly.tail();
+        self.put(&tail)?;
         match self.target {
             Target::Stdout(mut out) => out.flush()?,
-            Target::Held(bytes) if self.format == Format::Table => settings.write_styled(&String::from_utf8_lossy(&bytes))?,
+            Target::Held(bytes) if self.styled => settings.write_styled(&String::from_utf8_lossy(&bytes))?,
             Target::Held(bytes) => settings.write(&bytes)?,
         }
         Ok(())

@@ -26,6 +26,10 @@ struct Record<'a> {
     campaigns: Vec<Technique<'a>>,
     implied: Vec<ImpliedTechnique<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    similar_groups: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    defenses: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<&'a serde_json::Map<String, Value>>,
 }
 
@@ -138,6 +142,8 @@ fn record<'a, D: AsRef<[u8]>>(index: &'a Index<D>, source: &'a Source, document:
         software: list(&mapping.software, false),
         campaigns: list(&mapping.campaigns, false),
         implied: mapping.implied.iter().map(implied).collect(),
+        similar_groups: mapping.similar_groups.as_ref().map(super::profiles::similar_json),
+        defenses: mapping.defenses.as_ref().map(super::profiles::defenses_json),
         record: source.record.as_ref(),
     }
 }

@@ -85,6 +85,7 @@ pub fn table<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Docum
             let _ = writeln!(out, "  {ID}{:<11}{ID:#}{:<42}{DIM}through {}{DIM:#}", implied.id, fit(&implied.name, 41), through.join(", "));
         }
     }
+    super::profiles::table(&mut out, mapping, layout.width);
     out
 }
 
@@ -170,7 +171,7 @@ pub fn printable(text: &str) -> String {
             if !out.ends_with(' ') {
                 out.push(' ');
             }
-        } else if !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}') {
+        } else if !super::handoff::is_unseen(c) {
             out.push(c);
         }
     }

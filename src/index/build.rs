@@ -9,7 +9,8 @@ use rustc_hash::FxHashMap;
 use zerocopy::byteorder::little_endian::{F32, U16, U32, U64};
 
 use super::format::{
-    List, NONE, NameRecord, ObjectRecord, PhraseRecord, RelationRecord, RelationText, RuleRecord, SequenceRecord, Str, Writer, tag,
+    List, NONE, NameRecord, ObjectRecord, PhraseRecord, RelationRecord, RelationText, RuleRecord, SequenceRecord, StixRecord, Str, Writer,
+    tag,
 };
 use crate::curated::Curated;
 use crate::kb::id::{AttackId, Kind};
@@ -144,6 +145,12 @@ impl Builder {
         self.writer.put(tag::OBJECTS, &records);
         self.writer.put(tag::STRING_LISTS, &string_lists);
         self.writer.put(tag::KEYS, &keys);
+        // Some 90 kB that only hand-offs in STIX look at; a file of facts alone is kept small.
+        if prose == Prose::Keep {
+            let ids = objects.iter();
+            let ids = ids.filter_map(|o| Some(StixRecord { object: U16::new(self.places[&o.id]), uuid: *o.stix_uuid?.as_bytes() }));
+            self.writer.put(tag::STIX_IDS, &ids.collect::<Vec<_>>());
+        }
     }
 
     fn relations(&mut self, kb: &KnowledgeBase, prose: Prose) {

@@ -118,6 +118,14 @@ record! {
 }
 
 record! {
+    /// The UUID of an object's STIX ID; sorted by object. The section is left out where there is no prose.
+    StixRecord {
+        object: U16,
+        uuid: [u8; 16],
+    }
+}
+
+record! {
     /// A name that `lookup` finds; sorted by its folded text, then object.
     NameRecord {
         folded: Str,
@@ -222,6 +230,7 @@ pub(crate) mod tag {
     pub(crate) const LITERALS: [u8; 4] = *b"ALIT";
     pub(crate) const AUTOMATON: [u8; 4] = *b"AAUT";
     pub(crate) const MODEL: [u8; 4] = *b"MODL";
+    pub(crate) const STIX_IDS: [u8; 4] = *b"STIX";
 }
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo). Stable by definition, unlike the standard library's hashers, so it may

@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use crate::kb::id::{AttackId, Kind};
 use crate::kb::{Domain, Provenance, RelationKind, State};
-use format::{Header, List, NONE, ObjectRecord, RelationRecord, RelationText, SectionEntry, Str, tag};
+use format::{Header, List, NONE, ObjectRecord, RelationRecord, RelationText, SectionEntry, StixRecord, Str, tag};
 
 /// Index files over this many bytes are refused.
 pub const MAX_INDEX_BYTES: u64 = 256 << 20;
@@ -402,6 +402,14 @@ impl<'a, D: AsRef<[u8]>> ObjectRef<'a, D> {
     pub fn successor(self) -> Option<AttackId> {
         let key = self.record.successor.get();
         if key == NONE { None } else { AttackId::from_key(key) }
+    }
+
+    /// The UUID of its STIX ID. None where the knowledge base was built without prose, and for what only a fact table
+    /// speaks of.
+    pub fn stix_uuid(self) -> Option<uuid::Uuid> {
+        let ids: &[StixRecord] = self.index.section(tag::STIX_IDS);
+        let at = ids.binary_search_by_key(&self.place, |r| r.object.get()).ok()?;
+        Some(uuid::Uuid::from_bytes(ids[at].uuid))
     }
 
     /// Relations that start here.

@@ -119,6 +119,8 @@ pub struct Object {
     pub state: State,
     /// The final successor of a revoked object, where the bundle has it.
     pub successor: Option<AttackId>,
+    /// The UUID of its STIX ID; None where only a fact table speaks of it.
+    pub stix_uuid: Option<uuid::Uuid>,
 }
 
 impl Object {
@@ -135,6 +137,7 @@ impl Object {
             description: String::new(),
             state: State::Active,
             successor: None,
+            stix_uuid: None,
         }
     }
 }
@@ -288,10 +291,11 @@ impl KnowledgeBase {
         }
     }
 
-    /// Takes out every text that ATT&CK wrote, and leaves the facts.
+    /// Takes out every text that ATT&CK wrote, and STIX's IDs, and leaves the facts.
     pub fn without_prose(mut self) -> KnowledgeBase {
         for object in self.objects.values_mut() {
             object.description.clear();
+            object.stix_uuid = None;
         }
         for relation in &mut self.relations {
             relation.text.clear();
