@@ -5,13 +5,37 @@
 //! ends one, unless the field's own habits speak against it (abbreviations, "e.g.", initials, version
 //! numbers, file names and defanged indicators never have white space behind their stops).
 
-use super::{Segment, SegmentKind, Span};
+use super::{Block, Segment, SegmentKind, Span};
 
 /// A sentence longer than this is cut at the next white space: no text may make one segment of itself.
 const MAX_SEGMENT_BYTES: usize = 4000;
 
-pub(crate) fn segments(text: &str) -> Vec<Segment> {
+/// The segments of a text whose blocks are known: nothing is guessed from lines.
+pub(crate) fn segments_of_blocks(text: &str, blocks: &[Block]) -> Vec<Segment> {
     let mut out = Segmenter { text, segments: Vec::new(), heading: None };
+    for block in blocks {
+        let span = trim(text, block.span);
+        match block.kind {
+            SegmentKind::Heading | SegmentKind::Row | SegmentKind::Code => out.cut(span, block.kind),
+            kind => out.sentences(span, kind),
+        }
+    }
+    out.segments
+}
+
+/// Markdown by lines, as plain text, with what only Markdown has: front matter is code, a quote is prose, a line under
+/// a line of words makes that a heading.
+pub(crate) fn markdown_segments(text: &str) -> Vec<Segment> {
+    lines_into_segments(text, true)
+}
+
+pub(crate) fn segments(text: &str) -> Vec<Segment> {
+    lines_into_segments(text, false)
+}
+
+fn lines_into_segments(text: &str, markdown: bool) -> Vec<Segment> {
+    let mut out = Segmenter { text, segments: Vec::new(), heading: None };
+    let front_matter = if markdown { front_matter(text) } else { 0 };
     let mut block: Option<(Span, SegmentKind)> = None;
     let mut fenced = false;
     let mut start = 0;
@@ -20,7 +44,9 @@ pub(crate) fn segments(text: &str) -> Vec<Segment> {
         let span = Span::new(start, start + line.len());
         start += line.len();
         let trimmed = line.trim();
-        if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
+        if span.start < front_matter {
+            out.push(trim(text, span), SegmentKind::Code);
+        } else if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
             out.flush(block.take());
             out.push(trim(text, span), SegmentKind::Code);
             fenced = !fenced;
@@ -29,7 +55,19 @@ pub(crate) fn segments(text: &str) -> Vec<Segment> {
         } else if fenced {
             out.push(trim(text, span), SegmentKind::Code);
         } else {
-            let kind = line_kind(line);
+            let kind = match line_kind(line) {
+                SegmentKind::Code if markdown && trimmed.starts_with("> ") => SegmentKind::Sentence,
+                kind => kind,
+            };
+            if let Some((b, SegmentKind::Sentence)) = block
+                && markdown
+                && underline(trimmed)
+                && !b.of(text).trim().contains('\n')
+            {
+                block = None;
+                out.cut(trim(text, Span::new(b.start, span.end)), SegmentKind::Heading);
+                continue;
+            }
             let joins = block.is_some_and(|(b, k)| continues(text, b, k, line, kind, width));
             match (&mut block, joins) {
                 (Some((b, _)), true) => b.end = span.end,
@@ -42,6 +80,18 @@ pub(crate) fn segments(text: &str) -> Vec<Segment> {
     }
     out.flush(block.take());
     out.segments
+}
+
+/// Where the front matter of a Markdown file ends; 0 where it has none.
+fn front_matter(text: &str) -> usize {
+    let Some(rest) = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")) else { return 0 };
+    let offset = text.len() - rest.len();
+    rest.find("\n---").map_or(0, |at| offset + at + rest[at + 1..].find('\n').map_or(rest.len() - at, |line| line + 2))
+}
+
+/// A line of `=` or `-` alone.
+fn underline(trimmed: &str) -> bool {
+    trimmed.len() >= 3 && (trimmed.bytes().all(|b| b == b'=') || trimmed.bytes().all(|b| b == b'-'))
 }
 
 /// The length in characters that the longer lines of a wrapped text share: a line far shorter than this one
