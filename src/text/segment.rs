@@ -105,7 +105,7 @@ fn usual_width(text: &str) -> usize {
 /// What a line looks like by itself.
 fn line_kind(line: &str) -> SegmentKind {
     let trimmed = line.trim();
-    if trimmed.matches('|').count() >= 2 || trimmed.matches('\t').count() >= 2 {
+    if trimmed.matches('|').count() >= 2 || trimmed.matches('\t').count() >= 2 || aligned_cells(trimmed) {
         SegmentKind::Row
     } else if heading_marker(trimmed) {
         SegmentKind::Heading
@@ -116,6 +116,22 @@ fn line_kind(line: &str) -> SegmentKind {
     } else {
         SegmentKind::Sentence
     }
+}
+
+/// Cells held apart by spaces: two gaps of three and more, or one of four, after a list marker. Behind a stop it is a habit of
+/// typing.
+fn aligned_cells(trimmed: &str) -> bool {
+    let rest = item_marker(trimmed).map_or(trimmed, |marker| trimmed[marker..].trim_start());
+    let (mut narrow, mut wide, mut at) = (0, 0, 0);
+    while let Some(found) = rest[at..].find("   ") {
+        let gap = rest[at + found..].len() - rest[at + found..].trim_start_matches(' ').len();
+        if !rest[..at + found].ends_with(['.', '!', '?', ':', ';', ',']) {
+            narrow += 1;
+            wide += usize::from(gap > 3);
+        }
+        at += found + gap;
+    }
+    narrow >= 2 || wide >= 1
 }
 
 fn heading_marker(trimmed: &str) -> bool {
@@ -201,11 +217,17 @@ impl Segmenter<'_> {
                         break;
                     }
                 }
+                end += notes_marks(&text[end..block.end]);
                 if ends_sentence(text, start, at, end, block.end) {
                     self.cut(trim(text, Span::new(start, end)), kind);
                     start = end;
                 }
                 at = end;
+            } else if bytes[at] >= 0xe3 && text.get(at..block.end).is_some_and(|rest| rest.starts_with(['。', '！', '？'])) {
+                // Full-width stops need no space behind them.
+                at += 3;
+                self.cut(trim(text, Span::new(start, at)), kind);
+                start = at;
             } else {
                 at += 1;
             }
@@ -246,6 +268,27 @@ fn looks_like_heading(text: &str) -> bool {
     words.len() <= 5 || capital * 10 >= long.len() * 7
 }
 
+/// Length of the marks of notes behind a stop: `[3]`, `[4, 5]`, raised digits.
+fn notes_marks(text: &str) -> usize {
+    let mut length = 0;
+    loop {
+        let rest = &text[length..];
+        let raised = rest.len() - rest.trim_start_matches(['¹', '²', '³', '⁰', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹']).len();
+        let bracketed = rest.strip_prefix('[').and_then(|inner| inner.find(']').map(|end| (inner, end))).filter(|(inner, end)| {
+            let mark = &inner[..*end];
+            mark.starts_with(|c: char| c.is_ascii_digit()) && mark.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b' ' | b'-'))
+        });
+        match (raised, bracketed) {
+            (1.., _) => length += raised,
+            (_, Some((_, end))) => length += end + 2,
+            _ => return length,
+        }
+    }
+}
+
+/// Abbreviations before a number only.
+const NUMBERED: [&str; 9] = ["sec", "tab", "ref", "refs", "eq", "ch", "pp", "p", "app"];
+
 const ABBREVIATIONS: [&str; 38] = [
     "e.g", "i.e", "etc", "vs", "cf", "fig", "figs", "no", "nos", "vol", "dr", "mr", "mrs", "ms", "prof", "inc", "ltd", "corp", "co", "st",
     "jr", "sr", "approx", "dept", "est", "al", "ver", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov",
@@ -270,6 +313,7 @@ fn ends_sentence(text: &str, start: usize, stop: usize, end: usize, limit: usize
     let single = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
     let initials = word.len() >= 3 && word.split('.').all(|p| p.chars().count() == 1 && p.chars().all(char::is_alphabetic));
     let abbreviated = ABBREVIATIONS.iter().any(|a| word.eq_ignore_ascii_case(a));
+    let abbreviated = abbreviated || (next.is_ascii_digit() && NUMBERED.iter().any(|a| word.eq_ignore_ascii_case(a)));
     // A number at the very start is a list number, not a sentence.
     let number = !word.is_empty() && word.len() == before.trim_start().len() && word.bytes().all(|b| b.is_ascii_digit());
     !(single || initials || abbreviated || number)

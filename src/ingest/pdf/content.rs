@@ -11,6 +11,7 @@ use hayro_syntax::object::{Array, Dict, Name, Number, Object, Stream};
 use hayro_syntax::page::{Page, Resources};
 use rustc_hash::FxHashMap;
 
+use super::rules::{self, Drawn};
 use super::{PageText, Run, guard};
 use crate::ingest::Error;
 
@@ -30,6 +31,8 @@ const SPACE: f64 = 0.17;
 /// A gap wider than this, or a step back, ends a run.
 const BREAK: f64 = 1.0;
 const STEP_BACK: f64 = -0.5;
+/// The same where text was placed anew, as it is in cells side by side.
+const BREAK_PLACED: f64 = 0.45;
 
 /// What was done so far.
 #[derive(Default)]
@@ -83,16 +86,22 @@ pub(super) fn page<'a>(page: &'a Page<'a>, fonts: &FontCache<'a>, budget: &mut B
         line_matrix: Matrix::IDENTITY,
         run: None,
         runs: Default::default(),
+        placed: false,
+        drawn: Drawn::default(),
     };
     reading.content(&contents, page.resources(), 0)?;
     reading.end_run();
-    let mut runs = reading.runs;
+    let (mut runs, drawn) = (reading.runs, reading.drawn);
     // A page in landscape may be drawn sideways: what most of its text does is its reading direction.
     let letters = |runs: &[Run]| runs.iter().map(|r| r.text.len()).sum::<usize>();
     let most = (0..4).max_by_key(|q| (letters(&runs[*q]), 4 - q)).unwrap_or(0);
     let (width, height) = if most % 2 == 1 { (height, width) } else { (width, height) };
     let runs: Vec<Run> = std::mem::take(&mut runs[most]).into_iter().filter(|r| is_on_page(r, width, height)).collect();
-    Ok(PageText { height, runs })
+    let mut text = PageText { height, runs };
+    if most == 0 {
+        rules::apply(drawn, &mut text);
+    }
+    Ok(text)
 }
 
 fn is_on_page(run: &Run, width: f64, height: f64) -> bool {
@@ -176,6 +185,9 @@ struct Reading<'a, 'r> {
     run: Option<(usize, Run)>,
     /// By direction, in quarter turns.
     runs: [Vec<Run>; 4],
+    /// Text was placed anew since the last character.
+    placed: bool,
+    drawn: Drawn,
 }
 
 /// Fonts by name, of one resource dictionary.
@@ -217,10 +229,38 @@ impl<'a> Reading<'a, '_> {
                 let matrix = Matrix([n(&m.0), n(&m.1), n(&m.2), n(&m.3), n(&m.4), n(&m.5)]);
                 self.state.ctm = matrix.then(self.state.ctm);
             }
+            Op::MoveTo(p) => self.drawn.move_to(self.point(n(&p.0), n(&p.1))),
+            Op::LineTo(p) => self.drawn.line_to(self.point(n(&p.0), n(&p.1))),
+            Op::CubicTo(p) => self.drawn.line_to(self.point(n(&p.4), n(&p.5))),
+            Op::CubicStartTo(p) => self.drawn.line_to(self.point(n(&p.2), n(&p.3))),
+            Op::CubicEndTo(p) => self.drawn.line_to(self.point(n(&p.2), n(&p.3))),
+            Op::ClosePath(_) => self.drawn.close(),
+            Op::RectPath(p) => {
+                let (x, y, width, height) = (n(&p.0), n(&p.1), n(&p.2), n(&p.3));
+                self.drawn.move_to(self.point(x, y));
+                for (x, y) in [(x + width, y), (x + width, y + height), (x, y + height)] {
+                    self.drawn.line_to(self.point(x, y));
+                }
+                self.drawn.close();
+            }
+            Op::StrokePath(_) => self.drawn.paint(true, false),
+            Op::CloseAndStrokePath(_) => {
+                self.drawn.close();
+                self.drawn.paint(true, false);
+            }
+            Op::FillPathNonZero(_)
+            | Op::FillPathNonZeroCompatibility(_)
+            | Op::FillPathEvenOdd(_)
+            | Op::FillAndStrokeNonZero(_)
+            | Op::FillAndStrokeEvenOdd(_)
+            | Op::CloseFillAndStrokeNonZero(_)
+            | Op::CloseFillAndStrokeEvenOdd(_) => self.drawn.paint(true, true),
+            Op::EndPath(_) => self.drawn.paint(false, false),
             Op::XObject(name) => self.form(name.0, resources, depth)?,
             Op::BeginText(_) => {
                 self.text_matrix = Matrix::IDENTITY;
                 self.line_matrix = Matrix::IDENTITY;
+                self.placed = true;
             }
             Op::CharacterSpacing(v) => self.state.char_space = n(&v.0),
             Op::WordSpacing(v) => self.state.word_space = n(&v.0),
@@ -245,6 +285,7 @@ impl<'a> Reading<'a, '_> {
             Op::SetTextMatrix(m) => {
                 self.line_matrix = Matrix([n(&m.0), n(&m.1), n(&m.2), n(&m.3), n(&m.4), n(&m.5)]);
                 self.text_matrix = self.line_matrix;
+                self.placed = true;
             }
             Op::ShowText(text) => self.show(text.0)?,
             Op::NextLineAndShowText(text) => {
@@ -299,7 +340,14 @@ impl<'a> Reading<'a, '_> {
         Ok(())
     }
 
+    /// A point of a path on the page.
+    fn point(&self, x: f64, y: f64) -> (f64, f64) {
+        let [a, b, c, d, e, f] = self.state.ctm.0;
+        (a * x + c * y + e, b * x + d * y + f)
+    }
+
     fn next_line(&mut self, x: f64, y: f64) {
+        self.placed = true;
         self.line_matrix = Matrix::translate(x, y).then(self.line_matrix);
         self.text_matrix = self.line_matrix;
     }
@@ -360,6 +408,7 @@ impl<'a> Reading<'a, '_> {
 
     fn place(&mut self, direction: usize, font: &LoadedFont<'a>, text: &str, (x0, x1, y): (f64, f64, f64), size: f64) {
         let blank = text.chars().all(char::is_whitespace);
+        let limit = if std::mem::take(&mut self.placed) { BREAK_PLACED } else { BREAK };
         if let Some((turned, run)) = &mut self.run {
             let gap = x0 - run.x1;
             let fits = *turned == direction
@@ -367,7 +416,7 @@ impl<'a> Reading<'a, '_> {
                 && (run.size - size).abs() < 0.1 * size
                 && run.bold == font.bold
                 && run.mono == font.mono
-                && (STEP_BACK * size..BREAK * size).contains(&gap);
+                && (STEP_BACK * size..limit * size).contains(&gap);
             if fits {
                 if blank {
                     if !text.is_empty() && !run.text.ends_with(' ') {
@@ -386,7 +435,7 @@ impl<'a> Reading<'a, '_> {
         }
         self.end_run();
         if !blank {
-            let run = Run { x0, x1, y, size, bold: font.bold, mono: font.mono, text: text.to_owned() };
+            let run = Run { x0, x1, y, size, bold: font.bold, mono: font.mono, text: text.to_owned(), table: None };
             self.run = Some((direction, run));
         }
     }

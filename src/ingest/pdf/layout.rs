@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{PageText, Run};
+use super::{PageText, Run, TableText};
 use crate::ingest::clean::{Writer, push_clean};
 use crate::ingest::{Error, Kind};
 use crate::text::segment::item_marker;
@@ -18,8 +18,9 @@ use crate::text::{Document, Origin, SegmentKind};
 
 /// Rows at the top and at the bottom of a page that may be a running header or footer.
 const MARGIN_ROWS: usize = 3;
-/// A gap wider than this, in ems, parts cells.
-const CELL_GAP: f64 = 1.2;
+/// A gap wider than this, in ems, may part cells; in a table half of the lines have one that is wider than the other.
+const CELL_GAP: f64 = 0.75;
+const WIDE_GAP: f64 = 1.2;
 /// Columns beside each other have at least so many rows each.
 const MIN_COLUMN_ROWS: usize = 4;
 /// Columns within columns.
@@ -50,6 +51,8 @@ struct Line {
     cells: Vec<Cell>,
     /// Which column, counted over all pages.
     column: usize,
+    /// A table whose lines are drawn, instead of text.
+    table: Option<TableText>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,12 +77,14 @@ pub(super) fn document(pages: Vec<PageText>, title: Option<String>) -> Result<Do
         })
         .collect();
     drop_running_rows(&mut paged);
+    // Where other pages have columns, a page with little text in one of them has them too.
+    let known: Vec<f64> = paged.iter().filter_map(|(_, rows)| gutter(rows, &[])).map(|g| g.x).collect();
     let mut lines = Vec::new();
     let mut column = 0;
     for (number, (_, rows)) in paged.into_iter().enumerate() {
         let runs: Vec<Run> = rows.into_iter().flat_map(|r| r.runs).collect();
         let mut columns = Vec::new();
-        split(runs, 0, &mut columns);
+        split(runs, 0, &known, &mut columns);
         for runs in columns {
             lines_of(runs, number as u32 + 1, column, &mut lines);
             column += 1;
@@ -204,12 +209,12 @@ fn is_page_number(text: &str, page: usize, pages: usize) -> bool {
 }
 
 /// Parts runs into columns in reading order.
-fn split(runs: Vec<Run>, depth: usize, out: &mut Vec<Vec<Run>>) {
+fn split(runs: Vec<Run>, depth: usize, known: &[f64], out: &mut Vec<Vec<Run>>) {
     if runs.is_empty() {
         return;
     }
     let rows = rows(runs);
-    let found = if depth < MAX_DEPTH { gutter(&rows) } else { None };
+    let found = if depth < MAX_DEPTH { gutter(&rows, known) } else { None };
     let Some(gutter) = found else {
         out.push(rows.into_iter().flat_map(|r| r.runs).collect());
         return;
@@ -226,7 +231,7 @@ fn split(runs: Vec<Run>, depth: usize, out: &mut Vec<Vec<Run>>) {
         }
     }
     for part in [above, left, right, below] {
-        split(part, depth + 1, out);
+        split(part, depth + 1, known, out);
     }
 }
 
@@ -248,7 +253,7 @@ impl Side {
     fn add(&mut self, runs: &[&Run]) {
         let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return };
         self.rows += 1;
-        self.words += runs.iter().map(|r| r.text.split_whitespace().count()).sum::<usize>();
+        self.words += runs.iter().map(|r| r.text.split_whitespace().count() + 8 * usize::from(r.table.is_some())).sum::<usize>();
         self.widths.push(runs.iter().map(|r| r.x1).fold(last.x1, f64::max) - first.x0);
     }
 
@@ -265,7 +270,7 @@ impl Side {
 }
 
 /// The strip that parts the most rows.
-fn gutter(rows: &[Row]) -> Option<Gutter> {
+fn gutter(rows: &[Row], known: &[f64]) -> Option<Gutter> {
     if rows.len() < MIN_COLUMN_ROWS {
         return None;
     }
@@ -278,7 +283,8 @@ fn gutter(rows: &[Row]) -> Option<Gutter> {
     let mut best: Option<(usize, f64, f64, std::ops::Range<usize>)> = None;
     let mut x = left + width * 0.12;
     while x < right - width * 0.12 {
-        for (range, count) in stretches(rows, x) {
+        let is_known = known.iter().any(|k| (k - x).abs() < 8.0);
+        for (range, count) in stretches(rows, x, is_known) {
             match &mut best {
                 // The middle of the strip: the same rows at the next place.
                 Some((most, _, last, there)) if *most == count && *there == range && x - *last < step * 1.5 => *last = x,
@@ -292,13 +298,14 @@ fn gutter(rows: &[Row]) -> Option<Gutter> {
 }
 
 /// Stretches of rows that no text crosses at a place, with prose on both sides, and how many rows' sides they have.
-fn stretches(rows: &[Row], x: f64) -> Vec<(std::ops::Range<usize>, usize)> {
+fn stretches(rows: &[Row], x: f64, is_known: bool) -> Vec<(std::ops::Range<usize>, usize)> {
     let mut out = Vec::new();
     let (mut start, mut sides) = (0, [Side::default(), Side::default()]);
     let end_stretch = |range: std::ops::Range<usize>, sides: &[Side; 2], out: &mut Vec<_>| {
         let [left, right] = sides;
         let alike = left.width() < right.width() * 2.5 && right.width() < left.width() * 2.5;
-        if left.is_prose() && right.is_prose() && alike {
+        let several = left.rows >= 2 && right.rows >= 2;
+        if (left.is_prose() && right.is_prose() && alike) || (is_known && several && (left.is_prose() || right.is_prose())) {
             out.push((range, left.rows + right.rows));
         }
     };
@@ -322,7 +329,12 @@ fn lines_of(runs: Vec<Run>, page: u32, column: usize, out: &mut Vec<Line>) {
     for run in &runs {
         (left, right) = (left.min(run.x0), right.max(run.x1));
     }
-    for row in rows(runs) {
+    for mut row in rows(runs) {
+        let tables: Vec<Run> = row.runs.extract_if(.., |r| r.table.is_some()).collect();
+        for run in tables {
+            let line = Line { page, y: run.y, x0: run.x0, x1: run.x1, left, right, size: run.size, bold: false, mono: false, cells: Vec::new(), column, table: run.table };
+            out.push(line);
+        }
         let letters = |is: &dyn Fn(&Run) -> bool| row.runs.iter().filter(|r| is(r)).map(|r| r.text.trim().chars().count()).sum::<usize>();
         let all = letters(&|_| true);
         if all == 0 {
@@ -362,6 +374,7 @@ fn lines_of(runs: Vec<Run>, page: u32, column: usize, out: &mut Vec<Line>) {
             mono: mostly(letters(&|r| r.mono)),
             cells,
             column,
+            table: None,
         });
     }
 }
@@ -411,9 +424,10 @@ impl Blocks {
         // Lines within paragraphs are the most and the closest.
         let leading = leadings.get(leadings.len() / 3).copied().unwrap_or(1.2);
         let mut words = BTreeSet::new();
-        for line in lines {
-            for cell in &line.cells {
-                let mut all: Vec<&str> = cell.text.split_whitespace().collect();
+        let in_tables = lines.iter().filter_map(|l| l.table.as_ref()).flat_map(|t| t.cells.iter().flatten().flatten()).map(|r| &r.text);
+        for text in lines.iter().flat_map(|l| l.cells.iter().map(|c| &c.text)).chain(in_tables) {
+            {
+                let mut all: Vec<&str> = text.split_whitespace().collect();
                 if all.last().is_some_and(|w| w.ends_with(['-', '\u{ad}', '\u{2010}'])) {
                     all.pop();
                 }
@@ -426,6 +440,12 @@ impl Blocks {
     fn write(mut self, lines: &[Line], title: Option<String>) -> Result<Document, Error> {
         let mut at = 0;
         while at < lines.len() {
+            if let Some(table) = &lines[at].table {
+                self.end();
+                self.grid(&lines[at], table);
+                at += 1;
+                continue;
+            }
             let table = table_at(lines, at);
             if table > 1 {
                 self.end();
@@ -456,6 +476,14 @@ impl Blocks {
         let text = line.text();
         let kind = self.kind_of(line, &text, next);
         match kind {
+            // A long line of code is wrapped where it reaches the edge, and set in.
+            SegmentKind::Code if self.wraps_code(line) => {
+                let path = self.out.written().ends_with(['\\', '/']);
+                self.out.push(if path { "" } else { " " });
+                self.out.push(text.trim_start());
+                self.last = self.last.take().map(|last| Line { y: line.y, x1: line.x1, ..last });
+                return;
+            }
             SegmentKind::Code => {
                 self.begin(kind, line);
                 self.out.push(&text);
@@ -562,6 +590,13 @@ impl Blocks {
         }
     }
 
+    fn wraps_code(&self, line: &Line) -> bool {
+        self.kind == SegmentKind::Code
+            && self.last.as_ref().is_some_and(|last| {
+                last.mono && last.column == line.column && line.x0 > last.x0 + line.size && last.x1 > line.left + 0.7 * (line.right - line.left)
+            })
+    }
+
     /// Whether a line ends well before the edge of its column.
     fn is_short(&self, line: &Line) -> bool {
         line.x1 < line.right - 0.15 * (line.right - line.left)
@@ -574,12 +609,15 @@ impl Blocks {
         if soft {
             self.out.origin(origin);
         } else if self.out.written().ends_with('-') && next.starts_with(char::is_lowercase) && self.out.written().len() > 1 {
-            if self.drops_hyphen(next) {
+            if self.drops_hyphen(self.out.written(), next) {
                 self.out.take_hyphen();
             }
             self.out.origin(origin);
         } else if self.out.written().ends_with('-') && next.starts_with(char::is_alphanumeric) {
-            // Cobalt-|Strike, T1059-|001: the mark is the word's own.
+            // T1059-|001: the mark is the word's own, unless the document has the word without it (Blood-|Hound).
+            if self.is_whole_word(self.out.written(), next) {
+                self.out.take_hyphen();
+            }
             self.out.origin(origin);
         } else {
             self.out.push(" ");
@@ -588,10 +626,8 @@ impl Blocks {
         self.out.push(next);
     }
 
-    /// Whether a hyphen at a line's end only parts a word: the document has the word whole, or it doesn't have its
-    /// parts as words.
-    fn drops_hyphen(&self, next: &str) -> bool {
-        let written = self.out.written();
+    /// The parts of a word around a hyphen at a line's end, in lower case.
+    fn parts(written: &str, next: &str) -> (String, String) {
         let before = written.trim_end_matches('-').rsplit(char::is_whitespace).next().unwrap_or_default();
         let after: String = next.chars().take_while(|c| c.is_alphanumeric()).collect();
         let clean = |text: &str| {
@@ -599,15 +635,62 @@ impl Blocks {
             push_clean(text, false, &mut out);
             out.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase()
         };
-        let (before, after) = (clean(before), clean(&after));
+        (clean(before), clean(&after))
+    }
+
+    /// Whether the document has a word whole elsewhere that a line's end parts here.
+    fn is_whole_word(&self, written: &str, next: &str) -> bool {
+        let (before, after) = Self::parts(written, next);
         let last = before.rsplit('-').next().unwrap_or(&before);
-        if self.words.contains(&format!("{before}{after}")) || self.words.contains(&format!("{last}{after}")) {
+        self.words.contains(&format!("{before}{after}")) || self.words.contains(&format!("{last}{after}"))
+    }
+
+    /// Whether a hyphen at a line's end only parts a word: the document has the word whole, or it doesn't have its
+    /// parts as words.
+    fn drops_hyphen(&self, written: &str, next: &str) -> bool {
+        if self.is_whole_word(written, next) {
             return true;
         }
+        let (before, after) = Self::parts(written, next);
         if before.contains('-') || self.words.contains(&format!("{before}-{after}")) {
             return false;
         }
         !(self.words.contains(&before) && self.words.contains(&after) && before.len() > 2 && after.len() > 3)
+    }
+
+    /// The next line of a cell.
+    fn wrap(&self, cell: &mut String, next: &str) {
+        if cell.ends_with('-') && next.starts_with(char::is_alphanumeric) {
+            if self.is_whole_word(cell, next) || (next.starts_with(char::is_lowercase) && self.drops_hyphen(cell, next)) {
+                cell.pop();
+            }
+        } else if !cell.is_empty() {
+            cell.push(' ');
+        }
+        cell.push_str(next);
+    }
+
+    /// A table whose lines are drawn.
+    fn grid(&mut self, line: &Line, table: &TableText) {
+        for cells in &table.cells {
+            let mut row = vec![String::new(); cells.len()];
+            for (text, runs) in row.iter_mut().zip(cells) {
+                let mut lines = Vec::new();
+                lines_of(runs.clone(), line.page, 0, &mut lines);
+                for line in &lines {
+                    self.wrap(text, &line.text());
+                }
+            }
+            // A cell that goes over all columns is a row of one.
+            if row.iter().filter(|cell| !cell.is_empty()).count() <= 1 {
+                row.retain(|cell| !cell.is_empty());
+            }
+            if !row.is_empty() {
+                self.begin(SegmentKind::Row, line);
+                self.row(&mut row);
+            }
+        }
+        self.kind = SegmentKind::Row;
     }
 
     /// Lines of a table as rows: a row for each line whose first column has text, or that stands apart from the one
@@ -617,22 +700,21 @@ impl Blocks {
         let gaps: Vec<f64> = lines.windows(2).map(|w| w[1].y - w[0].y).collect();
         let tight = (self.leading + 0.2) * lines[0].size;
         let apart = |gap: f64| gap > tight;
-        let told_by_gaps = gaps.iter().any(|g| apart(*g)) && gaps.iter().any(|g| !apart(*g));
+        let begins_first = |line: &Line| line.cells.iter().any(|c| place(&columns, c) == 0);
+        // Lines close to the one above that begin in the first column: rows, if there are many, and wrapped cells if not.
+        let close: Vec<&Line> = lines.iter().skip(1).zip(&gaps).filter(|(_, g)| !apart(**g)).map(|(l, _)| l).collect();
+        let full = close.iter().filter(|l| begins_first(l) && l.cells.len() > 1).count();
+        let told_by_gaps = gaps.iter().filter(|g| apart(**g)).count() > full;
         let mut row: Vec<String> = Vec::new();
         for (i, line) in lines.iter().enumerate() {
-            let first = line.cells.iter().any(|c| place(&columns, c) == 0);
-            let begins = i == 0 || if told_by_gaps { apart(gaps[i - 1]) } else { first };
+            let begins = i == 0 || apart(gaps[i - 1]) || (!told_by_gaps && begins_first(line));
             if begins {
                 self.row(&mut row);
                 self.begin(SegmentKind::Row, line);
             }
             row.resize(columns.len().max(row.len()), String::new());
             for cell in &line.cells {
-                let text = &mut row[place(&columns, cell)];
-                if !text.is_empty() {
-                    text.push(' ');
-                }
-                text.push_str(&cell.text);
+                self.wrap(&mut row[place(&columns, cell)], &cell.text);
             }
         }
         self.row(&mut row);
@@ -665,11 +747,13 @@ fn table_at(lines: &[Line], at: usize) -> usize {
     let mut columns: Vec<f64> = first.cells.iter().map(|c| c.x0).collect();
     let mut length = 1;
     let mut with_cells = 1;
+    let is_wide = |line: &Line| line.cells.windows(2).any(|w| w[1].x0 - w[0].x1 > WIDE_GAP * line.size);
+    let mut wide = usize::from(is_wide(first));
     let tolerance = 0.6 * first.size;
     while let Some(line) = lines.get(at + length) {
         let before = &lines[at + length - 1];
         let gap = line.y - before.y;
-        if line.column != first.column || gap <= 0.0 || gap > 3.2 * line.size || (line.size - first.size).abs() > 0.25 * first.size {
+        if line.cells.is_empty() || line.column != first.column || gap <= 0.0 || gap > 3.2 * line.size || (line.size - first.size).abs() > 0.25 * first.size {
             break;
         }
         let aligned = line.cells.iter().filter(|c| columns.iter().any(|x| (x - c.x0).abs() < tolerance)).count();
@@ -678,6 +762,7 @@ fn table_at(lines: &[Line], at: usize) -> usize {
                 break;
             }
             with_cells += 1;
+            wide += usize::from(is_wide(line));
             for cell in &line.cells {
                 if !columns.iter().any(|x| (x - cell.x0).abs() < tolerance) {
                     columns.push(cell.x0);
@@ -696,7 +781,7 @@ fn table_at(lines: &[Line], at: usize) -> usize {
         length += 1;
     }
     // One line with a gap, and a paragraph beneath it, is no table.
-    if with_cells < 2 { 0 } else { length }
+    if with_cells < 2 || wide * 2 < with_cells { 0 } else { length }
 }
 
 /// Where the columns of a table begin.
@@ -721,7 +806,7 @@ mod tests {
     use super::*;
 
     fn run(x: f64, y: f64, text: &str) -> Run {
-        Run { x0: x, x1: x + text.chars().count() as f64 * 5.0, y, size: 10.0, bold: false, mono: false, text: text.to_owned() }
+        Run { x0: x, x1: x + text.chars().count() as f64 * 5.0, y, size: 10.0, bold: false, mono: false, text: text.to_owned(), table: None }
     }
 
     fn page(runs: Vec<Run>) -> PageText {

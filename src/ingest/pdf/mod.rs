@@ -1,12 +1,13 @@
 //! PDF: the text as it stands on the pages.
 //!
 //! hayro-syntax reads the file and hayro-font its fonts; [`content`] runs the drawing instructions as far as they place
-//! text; [`layout`] turns what was placed into columns, lines, paragraphs, rows and headings. Work is bounded by counters:
+//! text and draw the lines of tables; [`rules`] finds those tables; [`layout`] turns what was placed into columns, lines, paragraphs, rows and headings. Work is bounded by counters:
 //! pages, bytes and operators of content, depth of forms within forms, bytes inflated.
 
 mod content;
 mod guard;
 mod layout;
+mod rules;
 
 use hayro_font::FontCache;
 use hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
@@ -33,6 +34,14 @@ struct Run {
     /// All characters of the font are of one width.
     mono: bool,
     text: String,
+    /// A whole table that stands here instead of text.
+    table: Option<TableText>,
+}
+
+/// The text in the cells of a table whose lines are drawn, by row and column.
+#[derive(Debug, Clone)]
+struct TableText {
+    cells: Vec<Vec<Vec<Run>>>,
 }
 
 /// Reads a document.

@@ -23,11 +23,11 @@ def page(body):
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{TITLE} | Quillon Security</title>
 <style>
-@media print {{ nav, aside, .cookie-consent, .share, footer, header.site {{ display: none }} }}
+@media print {{ nav, aside, .skip-link, .cookie-consent, .share, .related, footer, header.site {{ display: none }} }}
 body {{ font-family: "Liberation Serif", serif; hyphens: auto; text-align: justify; max-width: 46em }}
 td, th {{ border: 1px solid #999; padding: 4px }}
 </style>
-<script>window.dataLayer = []; document.write("<p>They exfiltrated data over DNS.</p>");</script></head>
+<script>window.dataLayer = ["<p>They exfiltrated data over DNS.</p>"];</script></head>
 <body class="post-template has-sidebar">
 <a class="skip-link" href="#content">Skip to content</a>
 <div class="cookie-consent" role="dialog"><p>We and our partners use cookies to measure traffic, to show you advertisements and to log
@@ -73,7 +73,7 @@ def latex(layout, body):
     text = open(body, encoding="utf-8").read()
     text = re.sub(r"\\(tightlist|endhead)|\\def\\labelenumi\{.*?\}\n", "", text)
     # Neither long tables nor long commands fit into two columns as they are.
-    narrow = lambda m: r"\noindent\begin{tabularx}{\linewidth}{@{}" + "l" * (len(m.group(1)) - 1) + r">{\raggedright\arraybackslash}X@{}}"
+    narrow = lambda m: r"\noindent\begin{tabularx}{\linewidth}{@{}" + "l" + r">{\raggedright\arraybackslash}X" * (len(m.group(1)) - 1) + "@{}}"
     text = re.sub(r"\\begin\{longtable\}\[\]\{@\{\}(l+)@\{\}\}", narrow, text).replace(r"\end{longtable}", r"\end{tabularx}")
     text = text.replace("{verbatim}", "{lstlisting}")
     width = "a4paper,10pt,twocolumn" if layout == "twocolumn" else "a4paper,11pt"
