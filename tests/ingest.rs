@@ -45,7 +45,7 @@ fn words(text: &str) -> Vec<String> {
     let text = text.replace(['“', '”', '"'], "").replace('’', "'");
     let trimmed = text.split_whitespace().map(|w| w.trim_matches(|c: char| !c.is_alphanumeric()).to_owned());
     // The number of a list item is its mark.
-    trimmed.filter(|w| !w.is_empty() && !(w.len() == 1 && w.bytes().all(|b| b.is_ascii_digit()))).collect()
+    trimmed.filter(|w| !(w.is_empty() || w.len() == 1 && w.as_bytes()[0].is_ascii_digit())).collect()
 }
 
 /// Length of the longest common subsequence, in order.
@@ -113,7 +113,9 @@ fn nothing_of_what_stands_around_is_left() {
 fn hyphens_at_line_ends_are_joined_and_others_stay() {
     for name in DOCUMENTS {
         let text = document(name).text().replace('\n', " ");
-        for whole in ["BloodHound", "password-protected", "customs-form.docm", "multi-factor", "hxxps://cdn.tamarisk-parts[.]example/update"] {
+        for whole in
+            ["BloodHound", "password-protected", "customs-form.docm", "multi-factor", "hxxps://cdn.tamarisk-parts[.]example/update"]
+        {
             assert!(text.contains(whole), "{name} has no {whole}");
         }
     }
@@ -128,8 +130,15 @@ fn structure_is_known() {
         };
         let headings: Vec<&str> = of(SegmentKind::Heading).into_iter().map(|h| h.trim_start_matches(['#', ' '])).collect();
         let expected = [
-            "Intrusion at Tamarisk Logistics", "Summary", "How they came in", "What they did inside", "Table of hosts", "Impact",
-            "What did not happen", "What we advise", "Indicators",
+            "Intrusion at Tamarisk Logistics",
+            "Summary",
+            "How they came in",
+            "What they did inside",
+            "Table of hosts",
+            "Impact",
+            "What did not happen",
+            "What we advise",
+            "Indicators",
         ];
         assert_eq!(headings, expected, "{name}");
         assert!(of(SegmentKind::Item).len() >= 8, "{name}: {:?}", of(SegmentKind::Item));
@@ -227,7 +236,9 @@ fn hostile_documents_are_refused_with_a_word_on_why() {
         let content = format!("/X{} Do ", number + 1).repeat(calls);
         format!(
             "{number} 0 obj\n<</Type/XObject/Subtype/Form/BBox[0 0 1 1]/Resources<</XObject<</X{} {} 0 R>>>>/Length {}>>\nstream\n{content}\nendstream\nendobj\n",
-            number + 1, number + 1, content.len()
+            number + 1,
+            number + 1,
+            content.len()
         )
     };
     // A form that draws itself, and forms that draw each other ten times over.
@@ -250,7 +261,7 @@ fn hostile_documents_are_refused_with_a_word_on_why() {
     };
     for (what, bytes, name, part) in [
         ("a form in itself", looped, "a.pdf", "no text on its page"),
-        ("forms in forms", laughs, "a.pdf", "more content than is read"),
+        ("forms in forms", laughs, "a.pdf", "million drawing steps"),
         ("a page tree in itself", page_loop, "a.pdf", "damaged PDF"),
         ("a bomb in a PDF", bomb, "a.pdf", "decompression bomb"),
         ("a bomb", gzip_bomb.finish().unwrap(), "a.txt.gz", "decompression bomb"),

@@ -92,11 +92,7 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
     let width = terminal_size::terminal_size().map_or(100, |(w, _)| usize::from(w.0)).clamp(60, 160);
     let reading = Reading {
         kind: args.input.given(),
-        options: ingest::Options {
-            attachments: args.attachments,
-            text_field: args.text_field.clone(),
-            id_field: args.id_field.clone(),
-        },
+        options: ingest::Options { attachments: args.attachments, text_field: args.text_field.clone(), id_field: args.id_field.clone() },
     };
     let mut inputs = Inputs::new(args, reading.clone())?;
     let job = Job { index: &index, mapper: Mapper::new(&index), options, format, statuses, fail_on, width, reading };
@@ -116,7 +112,8 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
         if batch.is_empty() {
             break;
         }
-        let done: Vec<Vec<Done>> = pool.install(|| batch.into_par_iter().map_init(Workspace::default, |w, work| job.map(w, work)).collect());
+        let done: Vec<Vec<Done>> =
+            pool.install(|| batch.into_par_iter().map_init(Workspace::default, |w, work| job.map(w, work)).collect());
         for one in done.into_iter().flatten() {
             if let Some(error) = &one.error {
                 failed += 1;

@@ -16,7 +16,8 @@ pub(super) fn inflate(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     match bytes {
         [0x1f, 0x8b, 8, ..] => read(flate2::bufread::MultiGzDecoder::new(bytes), bytes.len(), || damaged("gzip")).map(Some),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new_with_max_window_size(bytes, MAX_TEXT_BYTES).map_err(|_| damaged("zstd"))?;
+            let decoder =
+                ruzstd::decoding::StreamingDecoder::new_with_max_window_size(bytes, MAX_TEXT_BYTES).map_err(|_| damaged("zstd"))?;
             read(decoder, bytes.len(), || damaged("zstd")).map(Some)
         }
         _ => Ok(None),

@@ -30,7 +30,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Document, Error> {
     if bytes.windows(4).filter(|w| w == b"PK\x01\x02").take(MAX_ENTRIES + 1).count() > MAX_ENTRIES {
         return Err(Error::Bound(format!("more than {MAX_ENTRIES} files in the archive")));
     }
-    let archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| damaged(format!("the zip archive can't be opened, or is cut off ({e})")))?;
+    let archive =
+        ZipArchive::new(Cursor::new(bytes)).map_err(|e| damaged(format!("the zip archive can't be opened, or is cut off ({e})")))?;
     let mut package = Package { archive, inflated: 0, size: bytes.len() };
     let main = package.main_part()?;
     let folder = main.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
@@ -219,7 +220,10 @@ impl Styles {
                 "basedOn" => style.based_on = val(),
                 "outlineLvl" => style.outline = val().and_then(|v| v.parse::<u8>().ok()).is_some_and(|level| level < 9),
                 "numId" => style.list = val().map(|v| (v, style.list.as_ref().map_or(0, |l| l.1))),
-                "ilvl" => style.list = Some((style.list.take().map_or(String::new(), |l| l.0), val().and_then(|v| v.parse().ok()).unwrap_or(0))),
+                "ilvl" => {
+                    let id = style.list.take().map_or(String::new(), |list| list.0);
+                    style.list = Some((id, val().and_then(|v| v.parse().ok()).unwrap_or(0)));
+                }
                 _ => {}
             }
             Ok(())

@@ -58,7 +58,8 @@ fn meta_charset(bytes: &[u8]) -> Option<String> {
     let head = bytes[..bytes.len().min(1024)].to_ascii_lowercase();
     let head = String::from_utf8_lossy(&head);
     let after = &head[head.find("charset=")? + "charset=".len()..];
-    let label: String = after.trim_start_matches(['"', '\'']).chars().take_while(|c| c.is_ascii_alphanumeric() || "-_:".contains(*c)).collect();
+    let label: String =
+        after.trim_start_matches(['"', '\'']).chars().take_while(|c| c.is_ascii_alphanumeric() || "-_:".contains(*c)).collect();
     (!label.is_empty()).then_some(label)
 }
 

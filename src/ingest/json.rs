@@ -13,9 +13,7 @@ pub(super) fn read(bytes: &[u8], options: &Options) -> Result<Vec<Part>, Error> 
             Ok(records.into_iter().enumerate().map(|(i, record)| part(record, i + 1, "record", options)).collect())
         }
         value => {
-            let mut only = part(value, 1, "", options);
-            // Where nothing was chosen the input goes by its name.
-            only.id = only.id.filter(|id| *id != Value::from(1));
+            let only = part(value, 1, "", options);
             match only.document {
                 Err(error) => Err(error),
                 Ok(_) => Ok(vec![only]),
@@ -39,13 +37,12 @@ pub(super) fn read_lines(bytes: &[u8], options: &Options) -> Result<Vec<Part>, E
 
 fn part(mut value: Value, number: usize, what: &str, options: &Options) -> Part {
     let place = if what.is_empty() { String::new() } else { format!("{what} {number}: ") };
-    let id = take(&mut value, &options.id_field).unwrap_or_else(|| Value::from(number));
+    // An input with one record goes by its name where that has no ID.
+    let id = take(&mut value, &options.id_field).or_else(|| (!what.is_empty()).then(|| Value::from(number)));
     let title = value.get("title").and_then(Value::as_str).map(str::to_owned);
     let field = &options.text_field;
     let document = match take(&mut value, field) {
-        Some(Value::String(text)) if text.len() as u64 <= MAX_TEXT_BYTES => {
-            Ok(Document::new(text).titled(title))
-        }
+        Some(Value::String(text)) if text.len() as u64 <= MAX_TEXT_BYTES => Ok(Document::new(text).titled(title)),
         Some(Value::String(_)) => Err(Error::TooLarge),
         Some(_) => Err(Error::Field(format!("{place}`{field}` is not a string"))),
         None => Err(Error::Field(format!("{place}no field `{field}` (see --text-field)"))),
@@ -54,7 +51,7 @@ fn part(mut value: Value, number: usize, what: &str, options: &Options) -> Part 
         Value::Object(rest) if !rest.is_empty() => Some(rest),
         _ => None,
     };
-    Part { name: None, id: Some(id), record, document }
+    Part { name: None, id, record, document }
 }
 
 /// Takes a value out of JSON by a path: a JSON pointer (RFC 6901) where it begins with `/`; otherwise names joined by

@@ -8,11 +8,18 @@ use crate::text::Document;
 /// A mail's text and its HTML say the same, unless one is only a pointer to the other: shorter by this factor.
 const STUB: usize = 3;
 
+/// Parts of one mail, those of mails in it counted.
+const MAX_PARTS: usize = 10_000;
+
 /// Reads a mail.
 ///
 /// # Errors
 /// Where it is none, or has no text and no attachments are wanted.
 pub(super) fn read(bytes: &[u8], options: &Options, depth: usize) -> Result<Vec<Part>, Error> {
+    let parts = bytes.split(|b| *b == b'\n').filter(|l| l.len() >= 13 && l[..13].eq_ignore_ascii_case(b"content-type:")).count();
+    if parts > MAX_PARTS {
+        return Err(Error::Bound(format!("a mail of more than {MAX_PARTS} parts")));
+    }
     let message = MessageParser::default()
         .parse(bytes)
         .filter(|m| !m.headers().is_empty())
@@ -98,10 +105,9 @@ fn attachments(message: &Message<'_>, options: &Options, depth: usize, parts: &m
         };
         match read_nested(bytes, hints, options, depth + 1) {
             Err(error) => parts.push(part(Err(error))),
-            Ok(inner) => parts.extend(inner.into_iter().map(|p| Part {
-                name: Some(p.name.map_or_else(|| name.clone(), |inner| format!("{name}/{inner}"))),
-                ..p
-            })),
+            Ok(inner) => parts.extend(
+                inner.into_iter().map(|p| Part { name: Some(p.name.map_or_else(|| name.clone(), |inner| format!("{name}/{inner}"))), ..p }),
+            ),
         }
     }
 }
@@ -111,7 +117,8 @@ mod tests {
     use super::*;
 
     fn mail(headers: &str, body: &str) -> Vec<u8> {
-        format!("From: a@example.com\r\nSubject: =?utf-8?q?Intrusion_at_caf=C3=A9?=\r\nMIME-Version: 1.0\r\n{headers}\r\n\r\n{body}").into_bytes()
+        format!("From: a@example.com\r\nSubject: =?utf-8?q?Intrusion_at_caf=C3=A9?=\r\nMIME-Version: 1.0\r\n{headers}\r\n\r\n{body}")
+            .into_bytes()
     }
 
     fn texts(bytes: &[u8], attachments: bool) -> Vec<(Option<String>, String)> {

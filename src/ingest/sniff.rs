@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn content_says_what_it_is_before_the_name_does() {
-        let cases: [(&[u8], Option<&str>, Option<&str>, Kind); 13] = [
+        type Case = (&'static [u8], Option<&'static str>, Option<&'static str>, Kind);
+        let cases: [Case; 13] = [
             (b"They ran whoami.", None, None, Kind::Text),
             (b"%PDF-1.7\n", Some("a.txt"), None, Kind::Pdf),
             (b"\n<!-- saved --> <!DOCTYPE HTML><p>a", Some("a.txt"), None, Kind::Html),

@@ -153,6 +153,8 @@ impl Document {
                 ..s
             }));
         }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
         Document::with_segments(text, segments).titled(heading)
     }
 

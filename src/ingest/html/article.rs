@@ -15,18 +15,82 @@ pub(super) struct Article {
 
 /// Words in class names and IDs of what stands beside an article.
 const APART: [&str; 58] = [
-    "nav", "navbar", "navigation", "menu", "menubar", "submenu", "megamenu", "breadcrumb", "breadcrumbs", "cookie", "cookies",
-    "cookiebar", "cookiebanner", "consent", "gdpr", "onetrust", "sidebar", "share", "sharing", "sharebar", "social", "related",
-    "recommended", "recommendations", "newsletter", "subscribe", "subscription", "signup", "promo", "promotion", "advert",
-    "advertisement", "ads", "sponsor", "sponsored", "comments", "commentlist", "disqus", "footer", "pagination", "pager", "skip",
-    "skiplink", "toolbar", "popup", "modal", "overlay", "login", "searchform", "searchbox", "masthead", "noprint", "screenreader",
-    "trending", "popular", "teaser", "teasers", "outbrain",
+    "nav",
+    "navbar",
+    "navigation",
+    "menu",
+    "menubar",
+    "submenu",
+    "megamenu",
+    "breadcrumb",
+    "breadcrumbs",
+    "cookie",
+    "cookies",
+    "cookiebar",
+    "cookiebanner",
+    "consent",
+    "gdpr",
+    "onetrust",
+    "sidebar",
+    "share",
+    "sharing",
+    "sharebar",
+    "social",
+    "related",
+    "recommended",
+    "recommendations",
+    "newsletter",
+    "subscribe",
+    "subscription",
+    "signup",
+    "promo",
+    "promotion",
+    "advert",
+    "advertisement",
+    "ads",
+    "sponsor",
+    "sponsored",
+    "comments",
+    "commentlist",
+    "disqus",
+    "footer",
+    "pagination",
+    "pager",
+    "skip",
+    "skiplink",
+    "toolbar",
+    "popup",
+    "modal",
+    "overlay",
+    "login",
+    "searchform",
+    "searchbox",
+    "masthead",
+    "noprint",
+    "screenreader",
+    "trending",
+    "popular",
+    "teaser",
+    "teasers",
+    "outbrain",
 ];
 
 /// Beginnings of headings over lists of other articles.
 const APART_HEADINGS: [&str; 14] = [
-    "related", "recommended", "more from", "more on", "read next", "read more", "you may also", "you might also", "share this", "popular",
-    "latest news", "latest posts", "trending", "most read",
+    "related",
+    "recommended",
+    "more from",
+    "more on",
+    "read next",
+    "read more",
+    "you may also",
+    "you might also",
+    "share this",
+    "popular",
+    "latest news",
+    "latest posts",
+    "trending",
+    "most read",
 ];
 
 /// An element named as standing apart that holds more than this part of all text is not believed.
@@ -84,8 +148,26 @@ fn is_never_seen(node: &Node) -> bool {
     node.hidden
         || matches!(
             node.name,
-            "script" | "style" | "noscript" | "template" | "iframe" | "object" | "svg" | "canvas" | "audio" | "video" | "select" | "option"
-                | "textarea" | "button" | "datalist" | "head" | "title" | "input" | "noembed" | "noframes"
+            "script"
+                | "style"
+                | "noscript"
+                | "template"
+                | "iframe"
+                | "object"
+                | "svg"
+                | "canvas"
+                | "audio"
+                | "video"
+                | "select"
+                | "option"
+                | "textarea"
+                | "button"
+                | "datalist"
+                | "head"
+                | "title"
+                | "input"
+                | "noembed"
+                | "noframes"
         )
 }
 
@@ -237,10 +319,13 @@ mod tests {
     fn trimmings_are_left_out() {
         let trimmings = "<div class='cookie-banner'><p>We use cookies to improve your experience, accept them all.</p></div>\
              <nav><ul><li><a href=/>Home</a><li><a href=/b>Products</a></ul></nav>";
-        let related = "<div class='c-12'><h3>Related articles</h3><ul><li><a href=1>Ten ways to be secure</a><li><a href=2>Buy now</a></ul></div>";
+        let related =
+            "<div class='c-12'><h3>Related articles</h3><ul><li><a href=1>Ten ways to be secure</a><li><a href=2>Buy now</a></ul></div>";
         for page in [
             format!("<body>{trimmings}<main>{PROSE}{related}</main><footer>All rights reserved</footer>"),
-            format!("<body class='has-sidebar'><header>{trimmings}</header><div id=x><div>{PROSE}</div></div>{related}<div class=footer>All rights reserved</div>"),
+            format!(
+                "<body class='has-sidebar'><header>{trimmings}</header><div id=x><div>{PROSE}</div></div>{related}<div class=footer>All rights reserved</div>"
+            ),
             format!("<body>{trimmings}<div class=page><article class=post>{PROSE}</article><aside>Subscribe now</aside></div>"),
         ] {
             let text = read(&page).unwrap().text().to_owned();

@@ -30,7 +30,8 @@ pub(super) fn read_fragment(html: &str) -> Result<Document, Error> {
 }
 
 fn write(tree: &Tree, article: &article::Article) -> Result<Document, Error> {
-    let mut out = Page { out: Writer::new(), lists: Vec::new(), marker: None, rows: Vec::new(), pre: 0, heading: None, caption: 0, newlines: 0 };
+    let mut out =
+        Page { out: Writer::new(), lists: Vec::new(), marker: None, rows: Vec::new(), pre: 0, heading: None, caption: 0, newlines: 0 };
     if let Some(title) = article.heading {
         out.write(tree, title, &article.dropped);
     }
@@ -252,8 +253,10 @@ mod tests {
             ("<table><tr><td><p>Hello there,</p><p>you.</p></td></tr></table>", "Hello there,\n\nyou.\n"),
             ("<p>a<script>var x = '<p>';</script><style>p{}</style> b<!-- c --></p>", "a b\n"),
             ("<p>seen<span hidden> hidden</span><i style='Display: none'> not</i></p>", "seen\n"),
-            ("<p>A first line that is long enough to have been wrapped by some mail program<br>goes on here.</p>",
-             "A first line that is long enough to have been wrapped by some mail program\ngoes on here.\n"),
+            (
+                "<p>A first line that is long enough to have been wrapped by some mail program<br>goes on here.</p>",
+                "A first line that is long enough to have been wrapped by some mail program\ngoes on here.\n",
+            ),
             ("<p>one:<br>two<br><br>three</p>", "one:\n\ntwo\n\nthree\n"),
             ("<svg><text>x</text></svg><p>y</p>", "y\n"),
             ("<title>T</title>", "error: empty: no HTML in it"),

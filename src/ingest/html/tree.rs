@@ -1,6 +1,9 @@
 //! A page as an array of nodes in the order of the page.
 
-use html5gum::{DefaultEmitter, HtmlString, Token, Tokenizer};
+use std::convert::Infallible;
+
+use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
+use html5gum::{Span, Tokenizer};
 
 use crate::ingest::{Error, MAX_NESTING};
 
@@ -49,27 +52,158 @@ impl Tree {
     }
 }
 
-const VOID: [&str; 14] =
-    ["br", "img", "hr", "input", "meta", "link", "area", "base", "col", "embed", "source", "track", "wbr", "param"];
+const VOID: [&str; 14] = ["br", "img", "hr", "input", "meta", "link", "area", "base", "col", "embed", "source", "track", "wbr", "param"];
 
 /// The names that are told apart.
 const KNOWN: [&str; 92] = [
-    "html", "head", "title", "body", "main", "article", "section", "nav", "aside", "header", "footer", "address", "div", "p", "pre",
-    "listing", "xmp", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "hgroup", "ul", "ol", "menu", "dir", "li", "dl", "dt", "dd", "table",
-    "caption", "thead", "tbody", "tfoot", "tr", "td", "th", "figure", "figcaption", "details", "summary", "form", "fieldset", "legend",
-    "a", "span", "b", "i", "em", "strong", "code", "kbd", "samp", "sup", "sub", "small", "mark", "time", "label", "button", "select",
-    "option", "textarea", "script", "style", "noscript", "template", "iframe", "object", "svg", "math", "canvas", "audio", "video",
-    "picture", "center", "dialog", "search", "br", "hr", "img", "input", "link", "meta", "noembed", "noframes", "frameset", "datalist",
+    "html",
+    "head",
+    "title",
+    "body",
+    "main",
+    "article",
+    "section",
+    "nav",
+    "aside",
+    "header",
+    "footer",
+    "address",
+    "div",
+    "p",
+    "pre",
+    "listing",
+    "xmp",
+    "blockquote",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hgroup",
+    "ul",
+    "ol",
+    "menu",
+    "dir",
+    "li",
+    "dl",
+    "dt",
+    "dd",
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tfoot",
+    "tr",
+    "td",
+    "th",
+    "figure",
+    "figcaption",
+    "details",
+    "summary",
+    "form",
+    "fieldset",
+    "legend",
+    "a",
+    "span",
+    "b",
+    "i",
+    "em",
+    "strong",
+    "code",
+    "kbd",
+    "samp",
+    "sup",
+    "sub",
+    "small",
+    "mark",
+    "time",
+    "label",
+    "button",
+    "select",
+    "option",
+    "textarea",
+    "script",
+    "style",
+    "noscript",
+    "template",
+    "iframe",
+    "object",
+    "svg",
+    "math",
+    "canvas",
+    "audio",
+    "video",
+    "picture",
+    "center",
+    "dialog",
+    "search",
+    "br",
+    "hr",
+    "img",
+    "input",
+    "link",
+    "meta",
+    "noembed",
+    "noframes",
+    "frameset",
+    "datalist",
 ];
 
 /// An element that begins on a line of its own.
 pub(super) fn is_block(name: &str) -> bool {
     matches!(
         name,
-        "html" | "body" | "main" | "article" | "section" | "nav" | "aside" | "header" | "footer" | "address" | "div" | "p" | "pre" | "listing"
-            | "xmp" | "blockquote" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "hgroup" | "ul" | "ol" | "menu" | "dir" | "li" | "dl" | "dt"
-            | "dd" | "table" | "caption" | "thead" | "tbody" | "tfoot" | "tr" | "td" | "th" | "figure" | "figcaption" | "details" | "summary"
-            | "form" | "fieldset" | "legend" | "hr" | "center" | "dialog" | "search"
+        "html"
+            | "body"
+            | "main"
+            | "article"
+            | "section"
+            | "nav"
+            | "aside"
+            | "header"
+            | "footer"
+            | "address"
+            | "div"
+            | "p"
+            | "pre"
+            | "listing"
+            | "xmp"
+            | "blockquote"
+            | "h1"
+            | "h2"
+            | "h3"
+            | "h4"
+            | "h5"
+            | "h6"
+            | "hgroup"
+            | "ul"
+            | "ol"
+            | "menu"
+            | "dir"
+            | "li"
+            | "dl"
+            | "dt"
+            | "dd"
+            | "table"
+            | "caption"
+            | "thead"
+            | "tbody"
+            | "tfoot"
+            | "tr"
+            | "td"
+            | "th"
+            | "figure"
+            | "figcaption"
+            | "details"
+            | "summary"
+            | "form"
+            | "fieldset"
+            | "legend"
+            | "hr"
+            | "center"
+            | "dialog"
+            | "search"
     )
 }
 
@@ -78,20 +212,18 @@ pub(super) fn is_block(name: &str) -> bool {
 /// # Errors
 /// Where it has more than [`MAX_NODES`].
 pub(super) fn parse(html: &str) -> Result<Tree, Error> {
-    let mut builder = Builder { nodes: vec![element("html", 0)], open: vec![0], title: None };
-    let mut emitter = DefaultEmitter::default();
+    let mut builder = Builder { nodes: vec![element("html", 0)], open: vec![0], title: None, tag: Tag::default() };
+    let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| -> Option<Infallible> {
+        // What comes after the bound is not kept.
+        if builder.nodes.len() <= MAX_NODES {
+            builder.event(&event);
+        }
+        None
+    });
     emitter.naively_switch_states(true);
-    for token in Tokenizer::new_with_emitter(html, emitter) {
-        let Ok(token) = token;
-        match token {
-            Token::StartTag(tag) => builder.start(&tag),
-            Token::EndTag(tag) => builder.end(known(&tag.name)),
-            Token::String(text) => builder.text(&text.value),
-            _ => {}
-        }
-        if builder.nodes.len() > MAX_NODES {
-            return Err(Error::Bound(format!("more than {MAX_NODES} elements of HTML")));
-        }
+    let Ok(()) = Tokenizer::new_with_emitter(html, emitter).finish();
+    if builder.nodes.len() > MAX_NODES {
+        return Err(Error::Bound(format!("more than {MAX_NODES} elements of HTML")));
     }
     while !builder.open.is_empty() {
         builder.pop();
@@ -109,13 +241,62 @@ fn element(name: &'static str, parent: u32) -> Node {
     Node { name, parent, end: 0, text: None, class: None, role: Role::None, hidden: false, start: None }
 }
 
+/// A start tag that is being read, with those of its attributes that matter.
+#[derive(Default)]
+struct Tag {
+    name: &'static str,
+    attribute: Option<usize>,
+    values: [Option<String>; ATTRIBUTES.len()],
+}
+
+const ATTRIBUTES: [&str; 8] = ["class", "id", "role", "itemprop", "style", "hidden", "aria-hidden", "start"];
+/// Attribute values are kept up to so many bytes.
+const MAX_VALUE: usize = 1_000;
+
+impl Tag {
+    fn attribute(&mut self, name: &[u8]) {
+        let place = ATTRIBUTES.iter().position(|a| a.as_bytes() == name);
+        // Of two with one name the first counts.
+        self.attribute = place.filter(|p| self.values[*p].is_none());
+        if let Some(place) = self.attribute {
+            self.values[place] = Some(String::new());
+        }
+    }
+
+    fn value(&mut self, value: &[u8]) {
+        if let Some(Some(kept)) = self.attribute.map(|p| &mut self.values[p]) {
+            kept.push_str(&String::from_utf8_lossy(&value[..value.len().min(MAX_VALUE)]).to_ascii_lowercase());
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.values[ATTRIBUTES.iter().position(|a| *a == name)?].as_deref()
+    }
+}
+
 struct Builder {
     nodes: Vec<Node>,
     open: Vec<u32>,
     title: Option<String>,
+    tag: Tag,
 }
 
 impl Builder {
+    fn event(&mut self, event: &CallbackEvent<'_>) {
+        match event {
+            CallbackEvent::OpenStartTag { name } => self.tag = Tag { name: known(name), ..Tag::default() },
+            CallbackEvent::AttributeName { name } => self.tag.attribute(name),
+            CallbackEvent::AttributeValue { value } => self.tag.value(value),
+            CallbackEvent::CloseStartTag { self_closing } => {
+                let tag = std::mem::take(&mut self.tag);
+                self.start(&tag, *self_closing);
+            }
+            CallbackEvent::EndTag { name } => self.end(known(name)),
+            CallbackEvent::String { value } => self.text(value),
+            _ => {}
+        }
+    }
+
     fn top(&self) -> u32 {
         self.open.last().copied().unwrap_or(0)
     }
@@ -130,31 +311,31 @@ impl Builder {
         }
     }
 
-    fn start(&mut self, tag: &html5gum::StartTag<()>) {
-        let name = known(&tag.name);
+    fn start(&mut self, tag: &Tag, self_closing: bool) {
+        let name = tag.name;
         self.imply_ends(name);
         let mut node = element(name, self.top());
-        let attribute = |key: &[u8]| tag.attributes.get(key).map(|v| String::from_utf8_lossy(&v.value).to_ascii_lowercase());
-        let class: String = [&b"class"[..], b"id"].iter().filter_map(|k| attribute(k)).collect::<Vec<_>>().join(" ");
+        let class: String = ["class", "id"].iter().filter_map(|k| tag.get(k)).collect::<Vec<_>>().join(" ");
         node.class = (!class.is_empty()).then(|| class.into());
-        node.role = match (attribute(b"role").as_deref(), attribute(b"itemprop").as_deref()) {
+        node.role = match (tag.get("role"), tag.get("itemprop")) {
             (Some("main"), _) | (_, Some("articlebody")) => Role::Main,
-            (Some("navigation" | "banner" | "contentinfo" | "search" | "dialog" | "alertdialog" | "complementary" | "menu" | "menubar"), _) => {
-                Role::Apart
-            }
+            (
+                Some("navigation" | "banner" | "contentinfo" | "search" | "dialog" | "alertdialog" | "complementary" | "menu" | "menubar"),
+                _,
+            ) => Role::Apart,
             _ => Role::None,
         };
-        let style: String = attribute(b"style").unwrap_or_default().split_whitespace().collect();
-        node.hidden = attribute(b"hidden").is_some_and(|v| v != "until-found")
-            || attribute(b"aria-hidden").as_deref() == Some("true")
+        let style: String = tag.get("style").unwrap_or_default().split_whitespace().collect();
+        node.hidden = tag.get("hidden").is_some_and(|v| v != "until-found")
+            || tag.get("aria-hidden") == Some("true")
             || style.contains("display:none")
             || style.contains("visibility:hidden");
-        node.start = attribute(b"start").filter(|_| name == "ol").and_then(|v| v.parse().ok());
+        node.start = tag.get("start").filter(|_| name == "ol").and_then(|v| v.parse().ok());
         let place = self.nodes.len() as u32;
         node.end = place + 1;
         self.nodes.push(node);
         // Outside of HTML's own elements (in drawings and formulas) an element may close itself.
-        let closed = VOID.contains(&name) || (tag.self_closing && matches!(name, "?" | "svg" | "math"));
+        let closed = VOID.contains(&name) || (self_closing && matches!(name, "?" | "svg" | "math"));
         if !closed && self.open.len() < MAX_NESTING {
             self.open.push(place);
         }
@@ -210,7 +391,7 @@ impl Builder {
         }
     }
 
-    fn text(&mut self, text: &HtmlString) {
+    fn text(&mut self, text: &[u8]) {
         let parent = self.top();
         let name = self.nodes[parent as usize].name;
         if matches!(name, "script" | "style" | "noscript" | "iframe" | "textarea" | "template" | "noembed" | "noframes") {

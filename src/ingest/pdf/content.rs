@@ -17,6 +17,8 @@ use crate::ingest::Error;
 
 /// Operators of all pages together: some thousand pages of dense text and drawings.
 const MAX_OPERATORS: u64 = 20_000_000;
+/// What a stream counts beside the operators in it.
+const STREAM_STEPS: u64 = 200;
 /// Decoded content of all pages together, forms counted each time they are drawn.
 const MAX_CONTENT: u64 = 128 << 20;
 /// Characters of all pages together.
@@ -56,8 +58,9 @@ impl Budget {
 
     fn decode(&mut self, stream: &Stream<'_>) -> Result<Vec<u8>, Error> {
         let out = guard::decode(stream, MAX_CONTENT - self.content)?;
-        // Also an empty form takes a step.
+        // Fetching and unpacking costs as much as some hundred steps, an empty form's too.
         self.content += out.len() as u64;
+        self.operators += STREAM_STEPS;
         self.operator()?;
         Ok(out)
     }
@@ -141,6 +144,9 @@ struct LoadedFont<'a> {
     font: Font<'a>,
     bold: bool,
     mono: bool,
+    /// What one of the font's units is in ems: 1 but for Type 3 fonts, whose units are their own.
+    em: f64,
+    is_type3: bool,
     /// What a character code shows and its width in thousandths of an em.
     codes: std::cell::RefCell<FxHashMap<u32, (Rc<str>, f64)>>,
 }
@@ -385,14 +391,26 @@ impl<'a> Reading<'a, '_> {
         let matrix = self.text_matrix.then(self.state.ctm).0;
         let [a, b, c, d, ..] = matrix;
         let at = |x: f64, y: f64| (a * x + c * y + matrix[4], b * x + d * y + matrix[5]);
-        let size = (c.hypot(d) * self.state.size).abs();
+        let size = (c.hypot(d) * self.state.size * font.em).abs();
         if !size.is_normal() || size > 2000.0 {
             return;
         }
         // The direction in quarter turns, clockwise as the page is seen; text askew is a watermark or a drawing.
         let direction = match (a.abs(), b.abs()) {
-            (x, y) if x > y * 5.0 => if a > 0.0 { 0 } else { 2 },
-            (x, y) if y > x * 5.0 => if b > 0.0 { 1 } else { 3 },
+            (x, y) if x > y * 5.0 => {
+                if a > 0.0 {
+                    0
+                } else {
+                    2
+                }
+            }
+            (x, y) if y > x * 5.0 => {
+                if b > 0.0 {
+                    1
+                } else {
+                    3
+                }
+            }
             _ => return,
         };
         let ((x0, y0), (x1, y1)) = (at(0.0, self.state.rise), at(shown, self.state.rise));
@@ -460,6 +478,8 @@ impl LoadedFont<'_> {
         let text: Rc<str> = match unicode {
             Some(BfString::Char(c)) => c.to_string().into(),
             Some(BfString::String(text)) => text.into(),
+            // Bitmap fonts of TeX name no characters; these codes are its ligatures.
+            None if self.is_type3 && (11..=15).contains(&code) => ["ff", "fi", "fl", "ffi", "ffl"][code as usize - 11].into(),
             // Control codes show nothing.
             None if code < 32 => "".into(),
             None => "\u{fffd}".into(),
@@ -483,13 +503,30 @@ fn load<'a>(dict: &Dict<'a>, fonts: &FontCache<'a>) -> Option<LoadedFont<'a>> {
     let descriptor = dict.get::<Dict<'_>>(&b"FontDescriptor"[..]).or_else(|| descendant?.get::<Dict<'_>>(&b"FontDescriptor"[..]));
     let flags = descriptor.as_ref().and_then(|d| d.get::<i32>(&b"Flags"[..])).unwrap_or(0);
     let name = dict.get::<Name<'_>>(&b"BaseFont"[..]).map(|n| n.as_str().to_lowercase()).unwrap_or_default();
+    let is_type3 = dict.get::<Name<'_>>(&b"Subtype"[..]).as_deref() == Some(&b"Type3"[..]);
     let named = |parts: &[&str]| parts.iter().any(|p| name.contains(p));
     Some(LoadedFont {
         font,
+        em: if is_type3 { type3_em(dict) } else { 1.0 },
+        is_type3,
         bold: named(&["bold", "black", "heavy", "semibold", "cmbx", "sfbx", "-bd", "demi"]) || flags & (1 << 18) != 0,
         mono: named(&["mono", "courier", "consol", "menlo", "cmtt", "sftt", "typewriter", "lmtt", "sourcecode"]) || flags & 1 != 0,
         codes: std::cell::RefCell::default(),
     })
+}
+
+/// The em of a Type 3 font: the height of its box, or twice the usual width of its characters.
+fn type3_em(dict: &Dict<'_>) -> f64 {
+    let matrix = dict.get::<[f64; 6]>(&b"FontMatrix"[..]).unwrap_or([0.001, 0.0, 0.0, 0.001, 0.0, 0.0]);
+    let height = dict.get::<hayro_syntax::object::Rect>(&b"FontBBox"[..]).map_or(0.0, |b| (b.height() * matrix[3]).abs());
+    let widths: Vec<f64> = dict
+        .get::<Array<'_>>(&b"Widths"[..])
+        .map(|all| all.iter::<Number>().take(256).map(|w| (w.as_f64() * matrix[0]).abs()).filter(|w| *w > 0.0).collect())
+        .unwrap_or_default();
+    let wide = widths.iter().sum::<f64>() * 2.0 / widths.len().max(1) as f64;
+    // A box that is far from what the characters take is made up.
+    let em = if wide > 0.0 && !(0.5..2.5).contains(&(height / wide)) { wide } else { height };
+    if em.is_normal() { em } else { 1.0 }
 }
 
 fn marked(tag: &Name<'_>, properties: &Object<'_>, resources: &Resources<'_>) -> Marked {

@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use super::damaged;
-use crate::ingest::{Error, MAX_INFLATED_BYTES, compressed};
+use crate::ingest::{Error, MAX_INFLATED_BYTES, MAX_PAGES, compressed};
 use crate::text::MAX_TEXT_BYTES;
 
 /// The most that DEFLATE can inflate; LZW as PDF has it stays below.
@@ -19,6 +19,12 @@ const MAX_DICTIONARY: usize = 4096;
 /// # Errors
 /// Where it is too much.
 pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
+    // The parser makes something of every page before it can be asked how many there are.
+    let page = |at: usize| bytes.get(at + 5).is_none_or(|b| !b.is_ascii_alphanumeric());
+    let named = std::iter::successors(find(bytes, 0, b"/Page"), |at| find(bytes, at + 5, b"/Page")).filter(|at| page(*at));
+    if named.take(4 * MAX_PAGES + 1).count() > 4 * MAX_PAGES {
+        return Err(Error::Bound(format!("more pages than {MAX_PAGES}")));
+    }
     let mut total = 0_u64;
     let mut at = 0;
     let mut before = 0;

@@ -146,8 +146,7 @@ fn drop_running_rows(pages: &mut [(PageText, Vec<Row>)]) {
         .iter()
         .filter(|((text, place), _)| {
             // The same place to some points: neighbours in the grid count too.
-            let times: BTreeSet<usize> =
-                (-1..=1).filter_map(|d| seen.get(&(text.clone(), place + d))).flatten().copied().collect();
+            let times: BTreeSet<usize> = (-1..=1).filter_map(|d| seen.get(&(text.clone(), place + d))).flatten().copied().collect();
             enough(times.len())
         })
         .map(|(key, _)| key.clone())
@@ -332,7 +331,20 @@ fn lines_of(runs: Vec<Run>, page: u32, column: usize, out: &mut Vec<Line>) {
     for mut row in rows(runs) {
         let tables: Vec<Run> = row.runs.extract_if(.., |r| r.table.is_some()).collect();
         for run in tables {
-            let line = Line { page, y: run.y, x0: run.x0, x1: run.x1, left, right, size: run.size, bold: false, mono: false, cells: Vec::new(), column, table: run.table };
+            let line = Line {
+                page,
+                y: run.y,
+                x0: run.x0,
+                x1: run.x1,
+                left,
+                right,
+                size: run.size,
+                bold: false,
+                mono: false,
+                cells: Vec::new(),
+                column,
+                table: run.table,
+            };
             out.push(line);
         }
         let letters = |is: &dyn Fn(&Run) -> bool| row.runs.iter().filter(|r| is(r)).map(|r| r.text.trim().chars().count()).sum::<usize>();
@@ -388,7 +400,10 @@ fn is_marker(text: &str) -> bool {
 /// Length of a bullet at the beginning, whatever font it is from.
 fn bullet(text: &str) -> Option<usize> {
     let first = text.chars().next()?;
-    let is = matches!(first, '•' | '◦' | '‣' | '▪' | '●' | '○' | '■' | '□' | '⁃' | '∙' | '·' | '➢' | '\u{f0b7}' | '\u{f0a7}' | '\u{f0d8}' | '\u{f076}');
+    let is = matches!(
+        first,
+        '•' | '◦' | '‣' | '▪' | '●' | '○' | '■' | '□' | '⁃' | '∙' | '·' | '➢' | '\u{f0b7}' | '\u{f0a7}' | '\u{f0d8}' | '\u{f076}'
+    );
     is.then_some(first.len_utf8())
 }
 
@@ -491,7 +506,10 @@ impl Blocks {
             SegmentKind::Heading => {
                 let joins = self.kind == kind
                     && self.last.as_ref().is_some_and(|last| {
-                        last.column == line.column && (last.size - line.size).abs() < 0.3 && line.y - last.y < 1.6 * line.size && last.bold == line.bold
+                        last.column == line.column
+                            && (last.size - line.size).abs() < 0.3
+                            && line.y - last.y < 1.6 * line.size
+                            && last.bold == line.bold
                     });
                 if joins { self.join(line, &text) } else { self.begin_with(kind, line, &text) }
             }
@@ -593,7 +611,10 @@ impl Blocks {
     fn wraps_code(&self, line: &Line) -> bool {
         self.kind == SegmentKind::Code
             && self.last.as_ref().is_some_and(|last| {
-                last.mono && last.column == line.column && line.x0 > last.x0 + line.size && last.x1 > line.left + 0.7 * (line.right - line.left)
+                last.mono
+                    && last.column == line.column
+                    && line.x0 > last.x0 + line.size
+                    && last.x1 > line.left + 0.7 * (line.right - line.left)
             })
     }
 
@@ -735,7 +756,9 @@ fn is_caption(text: &str) -> bool {
     let mut words = text.split_whitespace();
     let named = words.next().is_some_and(|w| matches!(w, "Figure" | "Fig." | "Table" | "Listing" | "Exhibit"));
     let number = words.next().unwrap_or_default();
-    named && number.starts_with(|c: char| c.is_ascii_digit()) && (number.ends_with([':', '.']) || matches!(words.next(), Some("–" | "—" | "|" | "-")))
+    named
+        && number.starts_with(|c: char| c.is_ascii_digit())
+        && (number.ends_with([':', '.']) || matches!(words.next(), Some("–" | "—" | "|" | "-")))
 }
 
 /// How many lines from a place on are a table: two at least with several cells, aligned, and what is wrapped in them.
@@ -753,7 +776,12 @@ fn table_at(lines: &[Line], at: usize) -> usize {
     while let Some(line) = lines.get(at + length) {
         let before = &lines[at + length - 1];
         let gap = line.y - before.y;
-        if line.cells.is_empty() || line.column != first.column || gap <= 0.0 || gap > 3.2 * line.size || (line.size - first.size).abs() > 0.25 * first.size {
+        if line.cells.is_empty()
+            || line.column != first.column
+            || gap <= 0.0
+            || gap > 3.2 * line.size
+            || (line.size - first.size).abs() > 0.25 * first.size
+        {
             break;
         }
         let aligned = line.cells.iter().filter(|c| columns.iter().any(|x| (x - c.x0).abs() < tolerance)).count();
@@ -806,7 +834,16 @@ mod tests {
     use super::*;
 
     fn run(x: f64, y: f64, text: &str) -> Run {
-        Run { x0: x, x1: x + text.chars().count() as f64 * 5.0, y, size: 10.0, bold: false, mono: false, text: text.to_owned(), table: None }
+        Run {
+            x0: x,
+            x1: x + text.chars().count() as f64 * 5.0,
+            y,
+            size: 10.0,
+            bold: false,
+            mono: false,
+            text: text.to_owned(),
+            table: None,
+        }
     }
 
     fn page(runs: Vec<Run>) -> PageText {
@@ -833,9 +870,13 @@ mod tests {
     #[test]
     fn cells_are_rows() {
         let runs = vec![
-            run(50.0, 100.0, "Host"), run(200.0, 100.0, "What was done"),
-            run(50.0, 120.0, "fs1"), run(200.0, 120.0, "encrypted with a"), run(200.0, 132.0, "tool of their own"),
-            run(50.0, 152.0, "dc1"), run(200.0, 152.0, "ntds.dit copied"),
+            run(50.0, 100.0, "Host"),
+            run(200.0, 100.0, "What was done"),
+            run(50.0, 120.0, "fs1"),
+            run(200.0, 120.0, "encrypted with a"),
+            run(200.0, 132.0, "tool of their own"),
+            run(50.0, 152.0, "dc1"),
+            run(200.0, 152.0, "ntds.dit copied"),
         ];
         let document = read(vec![page(runs)]);
         assert_eq!(document.text(), "Host | What was done\nfs1 | encrypted with a tool of their own\ndc1 | ntds.dit copied\n");
@@ -853,7 +894,10 @@ mod tests {
                 ])
             })
             .collect();
-        assert_eq!(read(pages).text(), "Text of page 1 ends here.\n\nText of page 2 ends here.\n\nText of page 3 ends here.\n\nText of page 4 ends here.\n");
+        assert_eq!(
+            read(pages).text(),
+            "Text of page 1 ends here.\n\nText of page 2 ends here.\n\nText of page 3 ends here.\n\nText of page 4 ends here.\n"
+        );
     }
 
     #[test]
@@ -876,7 +920,16 @@ mod tests {
 
     #[test]
     fn page_numbers_are_told_from_numbers() {
-        for (text, expected) in [("7", true), ("- 7 -", true), ("Page 7 of 12", true), ("vii", true), ("7 / 12", true), ("443", true), ("Port 443", false), ("12 servers", false)] {
+        for (text, expected) in [
+            ("7", true),
+            ("- 7 -", true),
+            ("Page 7 of 12", true),
+            ("vii", true),
+            ("7 / 12", true),
+            ("443", true),
+            ("Port 443", false),
+            ("12 servers", false),
+        ] {
             assert_eq!(is_page_number(text, 7, 12), expected, "{text}");
         }
         assert!(!is_page_number("443", 1, 1));

@@ -120,7 +120,8 @@ fn merged(mut rules: Vec<Rule>) -> Vec<Rule> {
     rules.sort_by(|a, b| a.at.total_cmp(&b.at).then(a.from.total_cmp(&b.from)));
     let mut out: Vec<Rule> = Vec::new();
     for rule in rules {
-        let near = out.iter_mut().rev().take_while(|r| rule.at - r.at < NEAR).find(|r| rule.from <= r.to + NEAR && r.from <= rule.to + NEAR);
+        let near =
+            out.iter_mut().rev().take_while(|r| rule.at - r.at < NEAR).find(|r| rule.from <= r.to + NEAR && r.from <= rule.to + NEAR);
         match near {
             Some(there) => (there.from, there.to) = (there.from.min(rule.from), there.to.max(rule.to)),
             None => out.push(rule),
@@ -210,7 +211,16 @@ impl Grid {
         }
         page.runs = kept;
         let size = 10.0;
-        page.runs.push(Run { x0: left, x1: right, y: top + size, size, bold: false, mono: false, text: String::new(), table: Some(TableText { cells: table }) });
+        page.runs.push(Run {
+            x0: left,
+            x1: right,
+            y: top + size,
+            size,
+            bold: false,
+            mono: false,
+            text: String::new(),
+            table: Some(TableText { cells: table }),
+        });
     }
 }
 
@@ -236,7 +246,10 @@ mod tests {
                 drawn.paint(true, false);
             }
         }
-        let mut page = PageText { height: 800.0, runs: vec![run(110.0, 115.0, "a"), run(190.0, 115.0, "b"), run(190.0, 175.0, "c"), run(110.0, 300.0, "text")] };
+        let mut page = PageText {
+            height: 800.0,
+            runs: vec![run(110.0, 115.0, "a"), run(190.0, 115.0, "b"), run(190.0, 175.0, "c"), run(110.0, 300.0, "text")],
+        };
         apply(drawn, &mut page);
         assert_eq!(page.runs.len(), 2);
         let cells = &page.runs[1].table.as_ref().unwrap().cells;
