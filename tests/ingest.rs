@@ -1,6 +1,8 @@
 //! Documents of every kind: the text a person would read, the same answers from each, and hostile ones refused.
 //! The documents of tests/data/documents are made by its make.sh from one narrative.
 
+#![cfg(all(feature = "pdf", feature = "docx"))]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -88,6 +88,7 @@ impl Writer {
     }
 
     /// What is written from here on came from there.
+    #[cfg_attr(not(any(feature = "pdf", feature = "docx")), allow(dead_code))]
     pub(super) fn origin(&mut self, origin: Origin) {
         if self.origins.last().map(|(_, last)| *last) == Some(origin) {
             return;
@@ -134,13 +135,12 @@ impl Writer {
         self.text.push_str(marker);
     }
 
-    /// Takes back a hyphen at the end of what was written, and says whether there was one.
-    pub(super) fn take_hyphen(&mut self) -> bool {
-        let there = self.open.is_some() && self.text.ends_with('-');
-        if there {
+    /// Takes back a hyphen at the end of what was written.
+    #[cfg(feature = "pdf")]
+    pub(super) fn take_hyphen(&mut self) {
+        if self.written().ends_with('-') {
             self.text.pop();
         }
-        there
     }
 
     /// A line break within a block.

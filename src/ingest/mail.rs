@@ -64,7 +64,9 @@ fn body(message: &Message<'_>) -> Result<Document, Error> {
     if plain.trim().is_empty() || plain.trim().len() * STUB < html_length {
         return Ok(Document::after_heading(subject, html));
     }
+    let plain = plain.replace("\r\n", "\n");
     let text = if flowed { unflowed(&plain) } else { plain };
+    let text = text.trim_start_matches('\n').to_owned();
     Ok(Document::after_heading(subject, vec![Document::new(super::clean::plain(text))]))
 }
 
@@ -138,6 +140,7 @@ mod tests {
         let long = "They dumped LSASS memory with Mimikatz and left. ".repeat(5);
         for (bytes, expected) in [
             (mail("Content-Type: text/plain; format=flowed", "One line \r\ngoes on.\r\n\r\n-- \r\nme"), "One line goes on.\n\n-- \nme\n"),
+            (mail("Content-Type: text/plain; charset=utf-8", "\r\nIntrusion at café\r\n\r\nText."), "Text.\n"),
             (mail("Content-Type: text/html", "<p>A <b>page</b>.</p><ul><li>x</ul>"), "A page.\n\n- x\n"),
             (alternative("Text.", "<p>Page.</p>"), "Text.\n"),
             (alternative("See the page.", &format!("<p>{long}</p>")), &format!("{}\n", long.trim())),

@@ -132,9 +132,11 @@ impl Document {
         Document { origins, title, ..Document::with_segments(text, segments) }
     }
 
-    /// Documents one after the other under a heading, which is also the title.
+    /// Documents one after the other under a heading, which is also the title; where they begin with it themselves it is
+    /// not said twice.
     pub(crate) fn after_heading(heading: Option<String>, parts: Vec<Document>) -> Document {
-        let mut text = heading.clone().unwrap_or_default();
+        let begins = |h: &&String| parts.first().is_none_or(|p| !p.text.trim_start().starts_with(h.as_str()));
+        let mut text = heading.as_ref().filter(begins).cloned().unwrap_or_default();
         let mut segments = Vec::new();
         if !text.is_empty() {
             segments.push(Segment { span: Span::new(0, text.len()), kind: SegmentKind::Heading, heading: None });
