@@ -165,6 +165,58 @@ def run_all(runs, shared, folder):
     return rows, notes
 
 
+def reading(folder, env):
+    """Reading alone, without mapping, of the narrative in each kind; and of a long PDF beside pdftotext, in the same run."""
+    documents = ROOT / "tests" / "data" / "documents"
+    names = ["txt", "md", "html", "docx", "eml"]
+    files = [documents / f"narrative.{name}" for name in names] + sorted(documents.glob("narrative-[clw]*.pdf"))
+    notes = []
+    if shutil.which("qpdf"):
+        # Pages of all three producers, fifty times over.
+        pdfs, long = [str(f) for f in files if f.suffix == ".pdf"], folder / "long.pdf"
+        subprocess.run(["qpdf", "--empty", "--pages", *(pdfs * 50), "--", str(long)], check=False, stderr=subprocess.DEVNULL)
+        files.append(long)
+    else:
+        notes.append("qpdf was not there: the long PDF is left out.")
+    call = ["cargo", "bench", "--quiet", "--bench", "reading", "--", *map(str, files)]
+    print("reading ...", file=sys.stderr, flush=True)
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
+    out = []
+    for line in done.stdout.splitlines():
+        name, size, letters, pages, median = line.split("\t")
+        out.append((pathlib.Path(name).name, int(size), int(letters), int(pages), float(median)))
+    long = folder / "long.pdf"
+    if long.exists() and shutil.which("pdftotext"):
+        median, _ = timed(["pdftotext", long, folder / "long.txt"], 5, env)
+        pages, ours = next((p, m) for n, _, _, p, m in out if n == "long.pdf")
+        version = subprocess.run(["pdftotext", "-v"], capture_output=True, text=True, check=False).stderr
+        version = re.search(r"version (\S+)", version)
+        notes.append(
+            f"The long PDF has {pages:,} pages: ttpmap reads {pages / ours:,.0f} a second, pdftotext {version.group(1) if version else ''} "
+            f"(a whole process) {pages / median:,.0f}, which is {median / ours:.1f} times ttpmap's time."
+        )
+    elif long.exists():
+        notes.append("pdftotext was not there: left out.")
+    return out, notes
+
+
+def reading_page(rows, notes):
+    out = [
+        "",
+        "## Reading",
+        "",
+        "From bytes to a document with its segments, without mapping (benches/reading.rs): the narrative of tests/data/documents in each",
+        "kind, medians.",
+        "",
+        "| document | bytes | text | pages | median | a second |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, size, letters, pages, median in rows:
+        speed = f"{pages / median:,.0f} pages" if pages else f"{size / median / 1e6:,.0f} MB"
+        out.append(f"| {name} | {size:,} | {letters:,} | {pages or ''} | {median * 1000:.2f} ms | {speed} |")
+    return "\n".join(out + ["", *[f"- {note}" for note in notes], ""])
+
+
 def page(rows, notes, runs):
     version = tool_version([str(PROGRAM), "--version"], r"ttpmap (\S+)")
     attack = tool_version([str(PROGRAM), "kb", "info"], r"techniques, tactics\s+as of ATT&CK (\S+)")
@@ -200,9 +252,10 @@ def main():
         sys.exit("no release build: run `make build` first")
     with tempfile.TemporaryDirectory() as folder:
         rows, notes = run_all(args.runs, args.shared, pathlib.Path(folder))
+        read, read_notes = reading(pathlib.Path(folder), environment(folder))
     target = ROOT / "docs" / "benchmarks.md"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(page(rows, notes, args.runs), encoding="utf-8")
+    target.write_text(page(rows, notes, args.runs) + reading_page(read, read_notes), encoding="utf-8")
     print(target.read_text(encoding="utf-8"))
 
 

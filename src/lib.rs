@@ -27,6 +27,7 @@ pub mod curated;
 pub mod eval;
 pub mod export;
 pub mod index;
+pub mod ingest;
 pub mod kb;
 pub mod layer;
 pub mod lookup;

@@ -177,7 +177,8 @@ fn formats_are_the_same_on_any_number_of_threads() {
         serde_json::json!({"id": i, "text": format!("{text} Case {}.", i % 7)}).to_string() + "\n"
     };
     std::fs::write(env.work().join("many.jsonl"), (0..60).map(line).collect::<String>() + "not JSON\n").unwrap();
-    for format in Format::ALL {
+    // An SVG is of one narrative, and says so of several.
+    for format in Format::ALL.into_iter().filter(|f| *f != Format::Svg) {
         let run = |jobs: &str| {
             let output = env.ttpmap().args(["map", "many.jsonl", "--jobs", jobs, "--format", format.name()]).output().unwrap();
             assert_eq!(output.status.code(), Some(2), "the bad line counts");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ttpmap::ingest::Kind;
 
 use super::layer::args::LayerCommand;
 
@@ -93,7 +94,12 @@ pub(crate) enum Command {
   curl -s https://example.com/advisory.txt | ttpmap map - --format navigator -o layer.json
   ttpmap map report.txt -o case.stix.json --date 2026-01-31
   ttpmap map report.txt --similar-groups --defend
-  ttpmap map tickets.jsonl --text-field body --id-field key --fail-on T1486")]
+  ttpmap map advisory.pdf --text-out advisory.txt
+  ttpmap map phishing.eml --attachments --format jsonl
+  ttpmap map tickets.jsonl --text-field body --id-field key --fail-on T1486
+
+Read are plain text, Markdown, HTML, PDF, DOCX, mail (EML), JSON and JSON Lines, and gzip or zstd of any of these;
+docs/reading.md tells what is cleaned and what is refused. No text is recognised in images (OCR).")]
 pub(crate) struct MapArgs {
     /// Files, folders or - for standard input
     #[arg(value_name = "INPUT", default_value = "-")]
@@ -102,13 +108,13 @@ pub(crate) struct MapArgs {
     /// otherwise table on a terminal and json into a pipe
     #[arg(long, short, env = "TTPMAP_FORMAT", value_name = "FORMAT")]
     pub(crate) format: Option<String>,
-    /// What the inputs are: auto, text, markdown or jsonl
-    #[arg(long, value_name = "KIND", default_value = "auto")]
+    /// What the inputs are: auto, text, markdown, html, pdf, docx, eml, json or jsonl; by content, then by name, where auto
+    #[arg(long, value_name = "KIND", default_value = "auto", hide_possible_values = true)]
     pub(crate) input: InputKind,
-    /// JSONL: the field that holds the narrative; a dot leads into an object
+    /// JSON, JSONL: the field that holds the narrative, as a path (a.b.0.c) or JSON pointer (/a/b/0/c)
     #[arg(long, value_name = "PATH", default_value = "text")]
     pub(crate) text_field: String,
-    /// JSONL: the field that holds the record's ID
+    /// JSON, JSONL: the field that holds the record's ID
     #[arg(long, value_name = "PATH", default_value = "id")]
     pub(crate) id_field: String,
     /// Leave out what is less sure than this (0 to 1); 0 lists every candidate of every sentence
@@ -154,6 +160,9 @@ pub(crate) struct MapArgs {
     /// Exit with 1 if one of these techniques (or a sub-technique) is asserted
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub(crate) fail_on: Vec<String>,
+    /// Mails: map what is attached too, each attachment as an input of its own
+    #[arg(long)]
+    pub(crate) attachments: bool,
     /// Write the text that offsets point into to this file (one input only)
     #[arg(long, value_name = "FILE")]
     pub(crate) text_out: Option<PathBuf>,
@@ -161,14 +170,41 @@ pub(crate) struct MapArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InputKind {
-    /// By name: .jsonl and .ndjson are JSON Lines, all else is text
+    /// By content, then by name
     Auto,
     /// Plain text
     Text,
     /// Markdown
     Markdown,
+    /// HTML: the article without menus and notices
+    Html,
+    /// PDF
+    Pdf,
+    /// Word (DOCX)
+    Docx,
+    /// A mail
+    Eml,
+    /// One JSON object, or an array of them
+    Json,
     /// One JSON object a line
     Jsonl,
+}
+
+impl InputKind {
+    /// The kind that is given; none for `auto`.
+    pub(crate) fn given(self) -> Option<Kind> {
+        match self {
+            InputKind::Auto => None,
+            InputKind::Text => Some(Kind::Text),
+            InputKind::Markdown => Some(Kind::Markdown),
+            InputKind::Html => Some(Kind::Html),
+            InputKind::Pdf => Some(Kind::Pdf),
+            InputKind::Docx => Some(Kind::Docx),
+            InputKind::Eml => Some(Kind::Eml),
+            InputKind::Json => Some(Kind::Json),
+            InputKind::Jsonl => Some(Kind::Jsonl),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

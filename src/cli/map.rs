@@ -8,17 +8,18 @@ use anyhow::{Context, bail};
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::args::{InputKind, MapArgs, ProfileName};
+use super::args::{MapArgs, ProfileName};
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::export::assembly::{Assembly, render, render_error};
 use ttpmap::export::handoff::{HandOff, Stamp};
 use ttpmap::export::{Format, Rendered, Source, table};
 use ttpmap::index::ObjectRef;
+use ttpmap::ingest::{self, Hints, Part, take};
 use ttpmap::model::Profile;
 use ttpmap::rank::{Options, Workspace};
 use ttpmap::status::Status;
-use ttpmap::text::{MAX_TEXT_BYTES, ingest};
+use ttpmap::text::MAX_TEXT_BYTES;
 use ttpmap::{AttackId, Document, Index, Kind, Mapper, Mapping};
 
 /// Inputs mapped at a time: as many as this, or as much text as the other.
@@ -31,8 +32,10 @@ const MAX_DEPTH: usize = 64;
 enum Work {
     /// A file, read when its turn comes.
     File(PathBuf),
-    /// A record of a JSONL input, or standard input.
-    Text { source: Source, text: Result<String, String> },
+    /// Standard input, or a file that was read for `--text-out`.
+    Read { name: String, parts: Result<Vec<Part>, ingest::Error> },
+    /// A record of a JSONL input.
+    Record { source: Source, text: Result<String, String> },
 }
 
 /// A narrative mapped and written out.
@@ -52,6 +55,21 @@ struct Job<'a, D> {
     hand_off: HandOff,
     fail_on: Vec<AttackId>,
     width: usize,
+    reading: Reading,
+}
+
+/// How inputs are read.
+#[derive(Clone)]
+struct Reading {
+    kind: Option<ingest::Kind>,
+    options: ingest::Options,
+}
+
+impl Reading {
+    fn read(&self, name: &str, bytes: Result<Vec<u8>, ingest::Error>) -> Result<Vec<Part>, ingest::Error> {
+        let name = (name != "-").then_some(name);
+        ingest::read(bytes?, Hints { name, kind: self.kind, ..Hints::default() }, &self.options)
+    }
 }
 
 pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome> {
@@ -77,14 +95,18 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
     let hand_off = hand_off(args, format, &index, &options.statuses, settings)?;
     let fail_on = args.fail_on.iter().map(|id| id.parse()).collect::<Result<Vec<AttackId>, _>>()?;
     let width = terminal_size::terminal_size().map_or(100, |(w, _)| usize::from(w.0)).clamp(60, 160);
-    let job = Job { index: &index, mapper: Mapper::new(&index), options, format, hand_off, fail_on, width };
+    let reading = Reading {
+        kind: args.input.given(),
+        options: ingest::Options { attachments: args.attachments, text_field: args.text_field.clone(), id_field: args.id_field.clone() },
+    };
+    let mut inputs = Inputs::new(args, reading.clone())?;
+    let job = Job { index: &index, mapper: Mapper::new(&index), options, format, hand_off, fail_on, width, reading };
     let threads = args.jobs.or(settings.config.jobs).unwrap_or(0);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("starting threads")?;
 
     if io::stdin().is_terminal() && args.inputs == ["-"] {
         settings.say("reading a narrative from the terminal; end it with Ctrl-D (or name a file: ttpmap map report.txt)");
     }
-    let mut inputs = Inputs::new(args)?;
     if let Some(path) = &args.text_out {
         inputs.text_out(path)?;
     }
@@ -98,8 +120,9 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
         if batch.is_empty() {
             break;
         }
-        let done: Vec<Done> = pool.install(|| batch.into_par_iter().map_init(Workspace::default, |w, work| job.map(w, work)).collect());
-        for one in done {
+        let done: Vec<Vec<Done>> =
+            pool.install(|| batch.into_par_iter().map_init(Workspace::default, |w, work| job.map(w, work)).collect());
+        for one in done.into_iter().flatten() {
             if let Some(error) = &one.error {
                 failed += 1;
                 anstream::eprintln!("ttpmap: {}", table::printable(error));
@@ -192,26 +215,37 @@ pub(super) fn platforms<D: AsRef<[u8]>>(index: &Index<D>, wanted: &[String]) -> 
 }
 
 impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
-    fn map(&self, workspace: &mut Workspace, work: Work) -> Done {
-        let (source, text) = match work {
+    fn map(&self, workspace: &mut Workspace, work: Work) -> Vec<Done> {
+        let (name, parts) = match work {
             Work::File(path) => {
                 let name = path.display().to_string();
-                let text = ingest::read_file(&path).and_then(ingest::decode);
-                (source_of(&name), text.map_err(|e| format!("{:#}", anyhow::Error::from(e))))
+                let parts = self.reading.read(&name, ingest::read_file(&path));
+                (name, parts)
             }
-            Work::Text { source, text } => (source, text),
+            Work::Read { name, parts } => (name, parts),
+            Work::Record { source, text } => return vec![self.map_one(workspace, &source, text.map(Document::new))],
         };
-        match text {
+        let say = |e: ingest::Error| format!("{:#}", anyhow::Error::from(e));
+        match parts {
+            Err(e) => vec![self.map_one(workspace, &source_of(&name), Err(say(e)))],
+            Ok(parts) => {
+                let one = |part: Part| self.map_one(workspace, &source_of_part(&name, &part), part.document.map_err(say));
+                parts.into_iter().map(one).collect()
+            }
+        }
+    }
+
+    fn map_one(&self, workspace: &mut Workspace, source: &Source, document: Result<Document, String>) -> Done {
+        match document {
             Err(error) => {
-                let rendered = render_error(self.format, &source, &error);
+                let rendered = render_error(self.format, source, &error);
                 let id = source.id.as_str().filter(|id| *id != source.source).map(|id| format!(" ({id})")).unwrap_or_default();
                 Done { rendered, error: Some(format!("{}{id}: {error}", source.source)), found: false, failed_on: Vec::new() }
             }
-            Ok(text) => {
-                let document = Document::new(text);
+            Ok(document) => {
                 let mapping = self.mapper.map_with(workspace, &document, &self.options);
                 let failed_on = self.met(&mapping);
-                Done { rendered: self.render(&source, &document, &mapping), error: None, found: !mapping.is_empty(), failed_on }
+                Done { rendered: self.render(source, &document, &mapping), error: None, found: !mapping.is_empty(), failed_on }
             }
         }
     }
@@ -231,15 +265,25 @@ fn source_of(name: &str) -> Source {
     Source { id: Value::String(name.to_owned()), source: name.to_owned(), title: None, record: None }
 }
 
+/// What a part of an input is called: the ID of a JSON record, the name of an attachment behind that of its mail.
+fn source_of_part(name: &str, part: &Part) -> Source {
+    let id = match (&part.id, &part.name) {
+        (Some(id), _) => id.clone(),
+        (None, Some(inner)) => Value::String(format!("{name}/{inner}")),
+        (None, None) => Value::String(name.to_owned()),
+    };
+    let title = part.document.as_ref().ok().and_then(Document::title).map(str::to_owned);
+    Source { id, source: name.to_owned(), title, record: part.record.clone() }
+}
+
 /// The inputs, one after the other.
 struct Inputs {
-    rest: std::vec::IntoIter<(String, InputKind)>,
+    rest: std::vec::IntoIter<String>,
+    reading: Reading,
     /// The only input, read already: see [`Inputs::text_out`].
     copied: Option<Work>,
     records: Option<Records>,
     many: bool,
-    text_field: String,
-    id_field: String,
 }
 
 /// A JSONL input that is being read.
@@ -250,12 +294,12 @@ struct Records {
 }
 
 impl Inputs {
-    fn new(args: &MapArgs) -> anyhow::Result<Inputs> {
+    fn new(args: &MapArgs, reading: Reading) -> anyhow::Result<Inputs> {
         let mut all = Vec::new();
         let mut many = false;
         for name in &args.inputs {
             if name == "-" {
-                all.push((name.clone(), args.input));
+                all.push(name.clone());
                 continue;
             }
             if name.starts_with("http://") || name.starts_with("https://") {
@@ -266,18 +310,17 @@ impl Inputs {
             if meta.is_dir() {
                 many = true;
                 let before = all.len();
-                walk(path, 0, args.input, &mut all)?;
+                walk(path, 0, &mut all)?;
                 if all.len() == before {
-                    bail!("{name}: no file in it that is read as text (.txt, .md, .jsonl and the like)");
+                    bail!("{name}: no file in it that is read (.txt, .md, .html, .pdf, .docx, .eml, .jsonl and the like)");
                 }
             } else {
-                all.push((name.clone(), args.input));
+                all.push(name.clone());
             }
         }
-        let jsonl = all.iter().any(|(name, kind)| kind_of(name, *kind) == InputKind::Jsonl);
-        let many = many || jsonl || all.len() > 1;
-        let (text_field, id_field) = (args.text_field.clone(), args.id_field.clone());
-        Ok(Inputs { rest: all.into_iter(), copied: None, records: None, many, text_field, id_field })
+        let records = |name: &String| matches!(reading.kind_of(name), Some(ingest::Kind::Json | ingest::Kind::Jsonl));
+        let many = many || args.attachments || all.len() > 1 || all.iter().any(records);
+        Ok(Inputs { rest: all.into_iter(), reading, copied: None, records: None, many })
     }
 
     fn is_many(&self) -> bool {
@@ -286,15 +329,17 @@ impl Inputs {
 
     /// Copies the text of the only input, as it will be read, to a file.
     fn text_out(&mut self, path: &Path) -> anyhow::Result<()> {
-        let all: Vec<(String, InputKind)> = self.rest.by_ref().collect();
-        let [(name, _)] = &all[..] else { bail!("--text-out takes one input, here are {}", all.len()) };
+        let all: Vec<String> = self.rest.by_ref().collect();
+        let [name] = &all[..] else { bail!("--text-out takes one input, here are {}", all.len()) };
         if self.many {
-            bail!("--text-out takes one text, not a folder or JSONL");
+            bail!("--text-out takes one text, not a folder, JSON records or a mail with its attachments");
         }
         let bytes = if name == "-" { ingest::read_bounded(io::stdin().lock()) } else { ingest::read_file(Path::new(name)) };
-        let text = bytes.and_then(ingest::decode).with_context(|| name.clone())?;
-        std::fs::write(path, &text).with_context(|| format!("writing {}", path.display()))?;
-        self.copied = Some(Work::Text { source: source_of(name), text: Ok(text) });
+        let parts = self.reading.read(name, bytes).with_context(|| name.clone())?;
+        if let [Part { document: Ok(document), .. }] = &parts[..] {
+            std::fs::write(path, document.text()).with_context(|| format!("writing {}", path.display()))?;
+        }
+        self.copied = Some(Work::Read { name: name.clone(), parts: Ok(parts) });
         Ok(())
     }
 
@@ -305,7 +350,8 @@ impl Inputs {
             let Some(work) = self.next()? else { break };
             bytes += match &work {
                 Work::File(path) => std::fs::metadata(path).map_or(0, |m| m.len() as usize),
-                Work::Text { text, .. } => text.as_ref().map_or(0, String::len),
+                Work::Read { .. } => BATCH_BYTES,
+                Work::Record { text, .. } => text.as_ref().map_or(0, String::len),
             };
             batch.push(work);
         }
@@ -318,45 +364,41 @@ impl Inputs {
         }
         loop {
             if let Some(records) = &mut self.records {
-                if let Some(work) = records.next(&self.text_field, &self.id_field)? {
+                if let Some(work) = records.next(&self.reading.options)? {
                     return Ok(Some(work));
                 }
                 self.records = None;
             }
-            let Some((name, kind)) = self.rest.next() else { return Ok(None) };
-            match (kind_of(&name, kind), name.as_str()) {
-                (InputKind::Jsonl, "-") => {
+            let Some(name) = self.rest.next() else { return Ok(None) };
+            // Packed ones are read as a whole.
+            let streamed = self.reading.kind_of(&name) == Some(ingest::Kind::Jsonl) && !name.ends_with(".gz") && !name.ends_with(".zst");
+            match (streamed, name.as_str()) {
+                (true, "-") => {
                     self.records = Some(Records { name, reader: Box::new(BufReader::new(io::stdin())), line: 0 });
                 }
-                (InputKind::Jsonl, _) => {
+                (true, _) => {
                     let file = File::open(&name).with_context(|| name.clone())?;
                     self.records = Some(Records { name, reader: Box::new(BufReader::with_capacity(1 << 16, file)), line: 0 });
                 }
-                (_, "-") => {
-                    let text = ingest::read_bounded(io::stdin().lock()).and_then(ingest::decode);
-                    let text = text.map_err(|e| format!("{:#}", anyhow::Error::from(e)));
-                    return Ok(Some(Work::Text { source: source_of("-"), text }));
+                (false, "-") => {
+                    let parts = self.reading.read("-", ingest::read_bounded(io::stdin().lock()));
+                    return Ok(Some(Work::Read { name, parts }));
                 }
-                _ => return Ok(Some(Work::File(PathBuf::from(name)))),
+                (false, _) => return Ok(Some(Work::File(PathBuf::from(name)))),
             }
         }
     }
 }
 
-pub(super) fn kind_of(name: &str, given: InputKind) -> InputKind {
-    if given != InputKind::Auto {
-        return given;
-    }
-    match Path::new(name).extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
-        Some("jsonl" | "ndjson") => InputKind::Jsonl,
-        Some("md" | "markdown") => InputKind::Markdown,
-        _ => InputKind::Text,
+impl Reading {
+    /// The kind that is given, or that a name asks for.
+    pub(super) fn kind_of(&self, name: &str) -> Option<ingest::Kind> {
+        self.kind.or_else(|| ingest::Kind::of_name(name))
     }
 }
 
 /// The files of a folder that are read as text, by name; hidden ones and links to folders are passed over.
-pub(super) fn walk(folder: &Path, depth: usize, kind: InputKind, out: &mut Vec<(String, InputKind)>) -> anyhow::Result<()> {
-    const READ: [&str; 10] = ["txt", "text", "md", "markdown", "log", "jsonl", "ndjson", "rst", "adoc", "eml"];
+pub(super) fn walk(folder: &Path, depth: usize, out: &mut Vec<String>) -> anyhow::Result<()> {
     if depth > MAX_DEPTH {
         bail!("{}: folders are nested more than {MAX_DEPTH} deep", folder.display());
     }
@@ -370,19 +412,22 @@ pub(super) fn walk(folder: &Path, depth: usize, kind: InputKind, out: &mut Vec<(
         }
         let kind_of_entry = entry.file_type().with_context(|| path.display().to_string())?;
         if kind_of_entry.is_dir() {
-            walk(&path, depth + 1, kind, out)?;
-        } else if path.is_file()
-            && path.extension().and_then(|e| e.to_str()).is_some_and(|e| READ.contains(&e.to_ascii_lowercase().as_str()))
-        {
-            out.push((path.display().to_string(), kind));
+            walk(&path, depth + 1, out)?;
+        } else if path.is_file() && is_read(&path.display().to_string()) {
+            out.push(path.display().to_string());
         }
     }
     Ok(())
 }
 
+/// Whether a file of a folder is read: JSON is not, for much of it is no narrative.
+fn is_read(name: &str) -> bool {
+    ingest::Kind::of_name(name).is_some_and(|kind| kind != ingest::Kind::Json)
+}
+
 impl Records {
     /// The next record; a bad line becomes a record with the error in its place. Blank lines are passed over.
-    fn next(&mut self, text_field: &str, id_field: &str) -> anyhow::Result<Option<Work>> {
+    fn next(&mut self, options: &ingest::Options) -> anyhow::Result<Option<Work>> {
         loop {
             let mut line = Vec::new();
             let limit = MAX_TEXT_BYTES * 2;
@@ -394,7 +439,7 @@ impl Records {
             let (number, name) = (self.line, self.name.clone());
             let error = |what: String| {
                 let source = Source { id: Value::from(number), source: name, title: None, record: None };
-                Ok(Some(Work::Text { source, text: Err(format!("line {number}: {what}")) }))
+                Ok(Some(Work::Record { source, text: Err(format!("line {number}: {what}")) }))
             };
             if read as u64 == limit && line.last() != Some(&b'\n') {
                 self.skip_line()?;
@@ -403,21 +448,25 @@ impl Records {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            let mut object: serde_json::Map<String, Value> = match serde_json::from_slice(&line) {
-                Ok(Value::Object(object)) => object,
+            let mut object: Value = match serde_json::from_slice(&line) {
+                Ok(object @ Value::Object(_)) => object,
                 Ok(_) => return error("not a JSON object".to_owned()),
                 Err(e) => return error(format!("not JSON: {e}")),
             };
-            let id = take(&mut object, id_field).unwrap_or_else(|| Value::from(self.line));
+            let id = take(&mut object, &options.id_field).unwrap_or_else(|| Value::from(self.line));
             let title = object.get("title").and_then(Value::as_str).map(str::to_owned);
+            let text_field = &options.text_field;
             let text = match take(&mut object, text_field) {
                 Some(Value::String(text)) if text.len() as u64 <= MAX_TEXT_BYTES => Ok(text),
                 Some(Value::String(_)) => Err(format!("line {}: the text is over {} MiB", self.line, MAX_TEXT_BYTES >> 20)),
                 Some(_) => Err(format!("line {}: `{text_field}` is not a string", self.line)),
                 None => Err(format!("line {}: no field `{text_field}` (see --text-field)", self.line)),
             };
-            let record = (!object.is_empty()).then_some(object);
-            return Ok(Some(Work::Text { source: Source { id, source: self.name.clone(), title, record }, text }));
+            let record = match object {
+                Value::Object(rest) if !rest.is_empty() => Some(rest),
+                _ => None,
+            };
+            return Ok(Some(Work::Record { source: Source { id, source: self.name.clone(), title, record }, text }));
         }
     }
 
@@ -437,15 +486,6 @@ impl Records {
             }
         }
     }
-}
-
-/// Takes a field out of an object; dots in the path lead into objects, unless the whole path is a field itself.
-fn take(object: &mut serde_json::Map<String, Value>, path: &str) -> Option<Value> {
-    if object.contains_key(path) {
-        return object.shift_remove(path);
-    }
-    let (first, rest) = path.split_once('.')?;
-    take(object.get_mut(first)?.as_object_mut()?, rest)
 }
 
 /// Where the answers go: standard output as they come, or a file that is replaced at the end.
@@ -494,23 +534,5 @@ impl<'a, D: AsRef<[u8]>> Output<'a, D> {
             Target::Held(bytes) => settings.write(&bytes)?,
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_leads_into_objects() {
-        let object = |text: &str| serde_json::from_str::<serde_json::Map<String, Value>>(text).unwrap();
-        for (json, path, expected) in [
-            (r#"{"text": "a"}"#, "text", Some("a")),
-            (r#"{"a": {"b": {"c": "d"}}}"#, "a.b.c", Some("d")),
-            (r#"{"a.b": "whole"}"#, "a.b", Some("whole")),
-            (r#"{"a": 1}"#, "a.b", None),
-        ] {
-            assert_eq!(take(&mut object(json), path).as_ref().and_then(Value::as_str), expected, "{json}");
-        }
     }
 }

@@ -37,6 +37,13 @@ pub(crate) enum Outcome {
 }
 
 pub(crate) fn main() -> ExitCode {
+    // A foreign parser that gives up is an error with the input's name; its own words would only stand beside it.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(ttpmap::ingest::PARSER_THREAD) {
+            usual(panic);
+        }
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

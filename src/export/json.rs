@@ -56,6 +56,10 @@ struct Piece<'a> {
     start: usize,
     end: usize,
     line: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paragraph: Option<u32>,
     text: &'a str,
     status: &'static str,
     confidence: Rounded,
@@ -161,10 +165,13 @@ fn technique<'a>(document: &'a Document, found: &'a Found, with_tactics: bool) -
 }
 
 fn piece<'a>(document: &'a Document, evidence: &'a Evidence) -> Piece<'a> {
+    let origin = document.origin(evidence.span.start);
     Piece {
         start: evidence.span.start,
         end: evidence.span.end,
         line: evidence.line,
+        page: origin.page,
+        paragraph: origin.paragraph,
         text: evidence.span.of(document.text()),
         status: evidence.status.name(),
         confidence: Rounded(evidence.confidence),

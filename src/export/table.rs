@@ -40,11 +40,14 @@ pub fn table<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Docum
     let mut out = String::new();
     let asserted: Vec<&Found> = mapping.asserted().collect();
     let others: Vec<&Found> = mapping.techniques.iter().filter(|t| t.status != Status::Asserted).collect();
-    let title = source.title.as_deref().unwrap_or(&source.source);
+    let (title, name) = match source.title.as_deref() {
+        Some(title) => (title, format!("{}, ", printable(&source.source))),
+        None => (source.source.as_str(), String::new()),
+    };
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let _ = writeln!(
         out,
-        "{BOLD}{}{BOLD:#}  {DIM}{}, ATT&CK {} {}{DIM:#}",
+        "{BOLD}{}{BOLD:#}  {DIM}{name}{}, ATT&CK {} {}{DIM:#}",
         printable(title),
         count(asserted.len(), "technique"),
         index.domain(),
@@ -125,7 +128,8 @@ fn named(out: &mut String, document: &Document, found: &Found, layout: Layout) {
 
 /// A line of evidence with the matched part marked.
 fn evidence(out: &mut String, document: &Document, piece: &Evidence, layout: Layout, more: usize) {
-    let label = format!("line {}", piece.line);
+    let page = document.origin(piece.span.start).page.map(|page| format!("page {page}, ")).unwrap_or_default();
+    let label = format!("{page}line {}", piece.line);
     let tail = if more > 0 { format!("  (+{more} more)") } else { String::new() };
     let room = layout.width.max(40).saturating_sub(11 + label.len() + 2 + tail.len());
     let (before, marked, after) = window(document.text(), piece.segment, piece.span, room);

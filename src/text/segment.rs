@@ -5,13 +5,37 @@
 //! ends one, unless the field's own habits speak against it (abbreviations, "e.g.", initials, version
 //! numbers, file names and defanged indicators never have white space behind their stops).
 
-use super::{Segment, SegmentKind, Span};
+use super::{Block, Segment, SegmentKind, Span};
 
 /// A sentence longer than this is cut at the next white space: no text may make one segment of itself.
 const MAX_SEGMENT_BYTES: usize = 4000;
 
-pub(crate) fn segments(text: &str) -> Vec<Segment> {
+/// The segments of a text whose blocks are known: nothing is guessed from lines.
+pub(crate) fn segments_of_blocks(text: &str, blocks: &[Block]) -> Vec<Segment> {
     let mut out = Segmenter { text, segments: Vec::new(), heading: None };
+    for block in blocks {
+        let span = trim(text, block.span);
+        match block.kind {
+            SegmentKind::Heading | SegmentKind::Row | SegmentKind::Code => out.cut(span, block.kind),
+            kind => out.sentences(span, kind),
+        }
+    }
+    out.segments
+}
+
+/// Markdown by lines, as plain text, with what only Markdown has: front matter is code, a quote is prose, a line under
+/// a line of words makes that a heading.
+pub(crate) fn markdown_segments(text: &str) -> Vec<Segment> {
+    lines_into_segments(text, true)
+}
+
+pub(crate) fn segments(text: &str) -> Vec<Segment> {
+    lines_into_segments(text, false)
+}
+
+fn lines_into_segments(text: &str, markdown: bool) -> Vec<Segment> {
+    let mut out = Segmenter { text, segments: Vec::new(), heading: None };
+    let front_matter = if markdown { front_matter(text) } else { 0 };
     let mut block: Option<(Span, SegmentKind)> = None;
     let mut fenced = false;
     let mut start = 0;
@@ -20,7 +44,9 @@ pub(crate) fn segments(text: &str) -> Vec<Segment> {
         let span = Span::new(start, start + line.len());
         start += line.len();
         let trimmed = line.trim();
-        if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
+        if span.start < front_matter {
+            out.push(trim(text, span), SegmentKind::Code);
+        } else if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
             out.flush(block.take());
             out.push(trim(text, span), SegmentKind::Code);
             fenced = !fenced;
@@ -29,7 +55,19 @@ pub(crate) fn segments(text: &str) -> Vec<Segment> {
         } else if fenced {
             out.push(trim(text, span), SegmentKind::Code);
         } else {
-            let kind = line_kind(line);
+            let kind = match line_kind(line) {
+                SegmentKind::Code if markdown && trimmed.starts_with("> ") => SegmentKind::Sentence,
+                kind => kind,
+            };
+            if let Some((b, SegmentKind::Sentence)) = block
+                && markdown
+                && underline(trimmed)
+                && !b.of(text).trim().contains('\n')
+            {
+                block = None;
+                out.cut(trim(text, Span::new(b.start, span.end)), SegmentKind::Heading);
+                continue;
+            }
             let joins = block.is_some_and(|(b, k)| continues(text, b, k, line, kind, width));
             match (&mut block, joins) {
                 (Some((b, _)), true) => b.end = span.end,
@@ -44,6 +82,18 @@ pub(crate) fn segments(text: &str) -> Vec<Segment> {
     out.segments
 }
 
+/// Where the front matter of a Markdown file ends; 0 where it has none.
+fn front_matter(text: &str) -> usize {
+    let Some(rest) = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")) else { return 0 };
+    let offset = text.len() - rest.len();
+    rest.find("\n---").map_or(0, |at| offset + at + rest[at + 1..].find('\n').map_or(rest.len() - at, |line| line + 2))
+}
+
+/// A line of `=` or `-` alone.
+fn underline(trimmed: &str) -> bool {
+    trimmed.len() >= 3 && (trimmed.bytes().all(|b| b == b'=') || trimmed.bytes().all(|b| b == b'-'))
+}
+
 /// The length in characters that the longer lines of a wrapped text share: a line far shorter than this one
 /// was ended on purpose.
 fn usual_width(text: &str) -> usize {
@@ -55,7 +105,7 @@ fn usual_width(text: &str) -> usize {
 /// What a line looks like by itself.
 fn line_kind(line: &str) -> SegmentKind {
     let trimmed = line.trim();
-    if trimmed.matches('|').count() >= 2 || trimmed.matches('\t').count() >= 2 {
+    if trimmed.matches('|').count() >= 2 || trimmed.matches('\t').count() >= 2 || aligned_cells(trimmed) {
         SegmentKind::Row
     } else if heading_marker(trimmed) {
         SegmentKind::Heading
@@ -66,6 +116,22 @@ fn line_kind(line: &str) -> SegmentKind {
     } else {
         SegmentKind::Sentence
     }
+}
+
+/// Cells held apart by spaces: two gaps of three and more, or one of four, after a list marker. Behind a stop it is a habit of
+/// typing.
+fn aligned_cells(trimmed: &str) -> bool {
+    let rest = item_marker(trimmed).map_or(trimmed, |marker| trimmed[marker..].trim_start());
+    let (mut narrow, mut wide, mut at) = (0, 0, 0);
+    while let Some(found) = rest[at..].find("   ") {
+        let gap = rest[at + found..].len() - rest[at + found..].trim_start_matches(' ').len();
+        if !rest[..at + found].ends_with(['.', '!', '?', ':', ';', ',']) {
+            narrow += 1;
+            wide += usize::from(gap > 3);
+        }
+        at += found + gap;
+    }
+    narrow >= 2 || wide >= 1
 }
 
 fn heading_marker(trimmed: &str) -> bool {
@@ -151,11 +217,17 @@ impl Segmenter<'_> {
                         break;
                     }
                 }
+                end += notes_marks(&text[end..block.end]);
                 if ends_sentence(text, start, at, end, block.end) {
                     self.cut(trim(text, Span::new(start, end)), kind);
                     start = end;
                 }
                 at = end;
+            } else if bytes[at] >= 0xe3 && text.get(at..block.end).is_some_and(|rest| rest.starts_with(['。', '！', '？'])) {
+                // Full-width stops need no space behind them.
+                at += 3;
+                self.cut(trim(text, Span::new(start, at)), kind);
+                start = at;
             } else {
                 at += 1;
             }
@@ -196,6 +268,27 @@ fn looks_like_heading(text: &str) -> bool {
     words.len() <= 5 || capital * 10 >= long.len() * 7
 }
 
+/// Length of the marks of notes behind a stop: `[3]`, `[4, 5]`, raised digits.
+fn notes_marks(text: &str) -> usize {
+    let mut length = 0;
+    loop {
+        let rest = &text[length..];
+        let raised = rest.len() - rest.trim_start_matches(['¹', '²', '³', '⁰', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹']).len();
+        let bracketed = rest.strip_prefix('[').and_then(|inner| inner.find(']').map(|end| (inner, end))).filter(|(inner, end)| {
+            let mark = &inner[..*end];
+            mark.starts_with(|c: char| c.is_ascii_digit()) && mark.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b' ' | b'-'))
+        });
+        match (raised, bracketed) {
+            (1.., _) => length += raised,
+            (_, Some((_, end))) => length += end + 2,
+            _ => return length,
+        }
+    }
+}
+
+/// Abbreviations before a number only.
+const NUMBERED: [&str; 9] = ["sec", "tab", "ref", "refs", "eq", "ch", "pp", "p", "app"];
+
 const ABBREVIATIONS: [&str; 38] = [
     "e.g", "i.e", "etc", "vs", "cf", "fig", "figs", "no", "nos", "vol", "dr", "mr", "mrs", "ms", "prof", "inc", "ltd", "corp", "co", "st",
     "jr", "sr", "approx", "dept", "est", "al", "ver", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov",
@@ -220,6 +313,7 @@ fn ends_sentence(text: &str, start: usize, stop: usize, end: usize, limit: usize
     let single = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
     let initials = word.len() >= 3 && word.split('.').all(|p| p.chars().count() == 1 && p.chars().all(char::is_alphabetic));
     let abbreviated = ABBREVIATIONS.iter().any(|a| word.eq_ignore_ascii_case(a));
+    let abbreviated = abbreviated || (next.is_ascii_digit() && NUMBERED.iter().any(|a| word.eq_ignore_ascii_case(a)));
     // A number at the very start is a list number, not a sentence.
     let number = !word.is_empty() && word.len() == before.trim_start().len() && word.bytes().all(|b| b.is_ascii_digit());
     !(single || initials || abbreviated || number)

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::{Knowledge, Outcome, map, open_domain, open_index};
 use args::{DiffArgs, KeepRule, LayerCommand, MergeArgs, MergeRule, NewArgs, Others, ShowArgs};
 use operand::{Making, Operands};
+use ttpmap::ingest;
 use ttpmap::layer::make::{self, Scoring};
 use ttpmap::layer::matrix::Show;
 use ttpmap::layer::merge::{self, Compare, How, Keep, Side};
@@ -22,7 +23,6 @@ use ttpmap::layer::upgrade::{Pick, Upgrade};
 use ttpmap::layer::{self, Layer, show, svg};
 use ttpmap::source::store::Store;
 use ttpmap::text::MAX_TEXT_BYTES;
-use ttpmap::text::ingest;
 use ttpmap::{Domain, Index};
 
 pub(crate) fn run(command: LayerCommand, settings: &Settings) -> anyhow::Result<Outcome> {

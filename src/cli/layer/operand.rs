@@ -6,19 +6,18 @@ use anyhow::{Context, bail};
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::super::args::InputKind;
 use super::super::settings::Settings;
 use super::super::{Knowledge, map};
 use super::{open_release, read, release_of, upgrade_to};
 use ttpmap::export::table::printable;
 use ttpmap::index::ObjectRef;
+use ttpmap::ingest::{self, Hints, Part};
 use ttpmap::kb::State;
 use ttpmap::layer::make::{Annotation, Maker, Scoring, annotations, line_annotations, of_mapping};
 use ttpmap::layer::upgrade::{Outcome as Became, Pick, Upgrade};
 use ttpmap::layer::{self, Layer};
 use ttpmap::lookup::{fold, is_clear, lookup};
 use ttpmap::rank::{Options, Workspace};
-use ttpmap::text::ingest;
 use ttpmap::{AttackId, Document, Index, Kind, Mapper};
 
 /// A layer being made out of what the command line names.
@@ -170,29 +169,33 @@ impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> Making<'u, 'a, 's, D> {
 
     /// Maps narratives on all cores; every one is a source.
     pub(super) fn narratives(&mut self, paths: &[PathBuf]) -> anyhow::Result<()> {
-        let mut files = Vec::new();
+        let mut files: Vec<String> = Vec::new();
         for path in paths {
             let before = files.len();
             if path.is_dir() {
-                map::walk(path, 0, InputKind::Auto, &mut files)?;
-                files.retain(|(name, _)| map::kind_of(name, InputKind::Auto) != InputKind::Jsonl);
+                map::walk(path, 0, &mut files)?;
+                files.retain(|name| ingest::Kind::of_name(name) != Some(ingest::Kind::Jsonl));
                 if files.len() == before {
-                    bail!("{}: no file in it that is read as text (.txt, .md and the like)", path.display());
+                    bail!("{}: no file in it that is read (.txt, .md, .html, .pdf, .docx, .eml and the like)", path.display());
                 }
             } else {
                 std::fs::metadata(path).with_context(|| path.display().to_string())?;
-                files.push((path.display().to_string(), InputKind::Auto));
+                files.push(path.display().to_string());
             }
             self.titles.push(path.display().to_string());
         }
         let mapper = Mapper::new(self.upgrade.index());
         let options = Options { min_confidence: self.settings.config.min_confidence, ..Options::default() };
+        let say = |e: ingest::Error| format!("{:#}", anyhow::Error::from(e));
         let mapped: Vec<(String, Result<Vec<Annotation>, String>)> = files
             .into_par_iter()
-            .map_init(Workspace::default, |workspace, (name, _)| {
-                let text = ingest::read_file(Path::new(&name)).and_then(ingest::decode);
-                let text = text.map_err(|e| format!("{:#}", anyhow::Error::from(e)));
-                (name, text.map(|text| asserted(&mapper, workspace, text, &options)))
+            .map_init(Workspace::default, |workspace, name| {
+                let hints = Hints { name: Some(&name), ..Hints::default() };
+                let parts = ingest::read_file(Path::new(&name)).and_then(|bytes| ingest::read(bytes, hints, &ingest::Options::default()));
+                let read = |part: Part| part.document.map(|d| asserted(&mapper, workspace, &d, &options));
+                let listed = parts.and_then(|parts| parts.into_iter().map(read).collect::<Result<Vec<_>, _>>());
+                let listed = listed.map(|l| l.concat()).map_err(say);
+                (name, listed)
             })
             .collect();
         for (name, result) in mapped {
@@ -215,9 +218,8 @@ impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> Making<'u, 'a, 's, D> {
 }
 
 /// The asserted techniques of a narrative, each with its first piece of evidence.
-fn asserted<D: AsRef<[u8]>>(mapper: &Mapper<'_, D>, workspace: &mut Workspace, text: String, options: &Options) -> Vec<Annotation> {
-    let document = Document::new(text);
-    let mapping = mapper.map_with(workspace, &document, options);
+fn asserted<D: AsRef<[u8]>>(mapper: &Mapper<'_, D>, workspace: &mut Workspace, document: &Document, options: &Options) -> Vec<Annotation> {
+    let mapping = mapper.map_with(workspace, document, options);
     let one = |found: &ttpmap::rank::Found| {
         let first = found.evidence.iter().find(|e| e.status == found.status);
         let said = first.map(|e| format!("line {}: {}", e.line, printable(e.segment.of(document.text()))));
@@ -372,17 +374,24 @@ impl<'s> Operands<'s> {
     fn made<D: AsRef<[u8]> + Sync>(&self, word: &str, bytes: Vec<u8>, upgrade: &Upgrade<'_, D>) -> anyhow::Result<Layer> {
         let mut new = Making::new(upgrade, self.settings);
         let path = Path::new(word);
-        let is_narrative = path.is_dir() || {
-            let text = ingest::decode(bytes.clone()).with_context(|| word.to_owned())?;
-            let (listed, bad) = annotations(&text);
-            !bytes.is_empty() && mapping_records(&bytes).is_none() && (listed.is_empty() || bad.len() > listed.len())
+        let is_list = || {
+            ingest::decode(bytes.clone()).is_ok_and(|text| {
+                let (listed, bad) = annotations(&text);
+                bytes.is_empty() || mapping_records(&bytes).is_some() || !(listed.is_empty() || bad.len() > listed.len())
+            })
         };
+        let is_narrative = path.is_dir() || !is_list();
         if is_narrative && !path.is_dir() {
             let mapper = Mapper::new(upgrade.index());
-            let text = ingest::decode(bytes).with_context(|| word.to_owned())?;
+            let hints = Hints { name: (word != "-").then_some(word), ..Hints::default() };
+            let parts = ingest::read(bytes, hints, &ingest::Options::default()).with_context(|| word.to_owned())?;
             let options = Options { min_confidence: self.settings.config.min_confidence, ..Options::default() };
-            for annotation in asserted(&mapper, &mut Workspace::default(), text, &options) {
-                let _ = new.maker.add(&annotation, word);
+            let mut workspace = Workspace::default();
+            for part in parts {
+                let document = part.document.with_context(|| word.to_owned())?;
+                for annotation in asserted(&mapper, &mut workspace, &document, &options) {
+                    let _ = new.maker.add(&annotation, word);
+                }
             }
             new.titles.push(if word == "-" { "standard input".to_owned() } else { stem(word) });
         } else if is_narrative {
