@@ -106,10 +106,9 @@ pub const ALONE_SEGMENTS: usize = 2;
 /// phrases and artifact rules name in it.
 const ALONE_WORDS: usize = 3;
 const ALONE_NONE: f32 = 0.5;
-/// The sentences that the status is learned from are asserted in three of ten cases, what people ask about mostly: by
-/// that much less has to speak for it.
-const ALONE_ASSERTED: f32 = 0.4;
-const ALONE_SURE: f32 = 0.7;
+/// The sentences that the status is learned from are asserted in three of ten cases, what people ask about in more than
+/// half of them: so many times likelier, as a logarithm.
+const ALONE_PRIOR: f32 = 1.0;
 
 /// Whether a phrase that is no ordinary word, or an artifact, names a technique in a segment.
 fn named(sighting: &Sighting, object: u16) -> bool {
@@ -543,11 +542,15 @@ impl<'a> Model<'a> {
         let (p, cue) = known.unwrap_or_else(|| status_of(&self.status.linear, document, sightings, place, focus));
         let asserted = self.status.trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
         let other = likeliest_other(&p);
-        // Where one short sentence is all there is and no cue speaks, the words alone must be very sure.
-        let alone = sightings.len() <= ALONE_SEGMENTS;
-        let unsaid = alone && cue.is_none() && p[other as usize] < ALONE_SURE;
-        let limit = if alone { ALONE_ASSERTED } else { self.status.limit };
-        if unsaid || asserted >= limit { (Status::Asserted, asserted) } else { (other, asserted) }
+        // The trees learn from reports, where the sentences around say much, and little is not asserted. Where one
+        // sentence is all there is, the words have a say of their own, and the odds are the mean of both.
+        let odds = |p: f32, rest: f32| (p.max(1e-4) / rest.max(1e-4)).ln();
+        let said = if sightings.len() <= ALONE_SEGMENTS {
+            (odds(p[Status::Asserted as usize], p[other as usize]) + odds(asserted, 1.0 - asserted)) / 2.0 + ALONE_PRIOR >= 0.0
+        } else {
+            asserted >= self.status.limit
+        };
+        (if said { Status::Asserted } else { other }, asserted)
     }
 }
 
