@@ -32,7 +32,7 @@ fn counted(mut hashes: Vec<u64>) -> Vec<Feature> {
             _ => out.push((hash, 1.0)),
         }
     }
-    for (_, count) in &mut out {
+    for (_, count) in out.iter_mut().filter(|(_, count)| *count > 1.0) {
         *count = 1.0 + count.ln();
     }
     out
@@ -91,7 +91,7 @@ pub(crate) fn ranker_spans(words: &[Word], masked: &[Span], within: Span) -> Vec
 pub(crate) fn gate(document: &Document, sightings: &[Sighting], place: usize) -> Vec<Feature> {
     let sighting = &sightings[place];
     let name = placeholder("name");
-    let mut hashes = Vec::new();
+    let mut hashes = Vec::with_capacity(sighting.words.len() * 3 + 24);
     let mut before = named("start", 0);
     let (mut words, mut capitals, mut numbers, mut things) = (0_u64, 0_u64, 0_u64, 0_u64);
     for word in sighting.words.iter().filter(|w| !w.is(PIECE)) {

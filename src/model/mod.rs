@@ -146,23 +146,22 @@ struct FirstStage<'a> {
     other_gate: LinearRef<'a>,
 }
 
-/// The best classes of a score list, as probabilities, best first; ties by class.
-fn best(scores: &mut [f32], most: usize) -> Vec<(u16, f32)> {
-    softmax(scores);
-    // Mostly a few classes have it all; the rest is looked at only where these are fewer than wanted.
-    let over =
-        |least: f32| scores.iter().enumerate().filter(move |(_, p)| **p > least).map(|(c, p)| (c as u16, *p)).collect::<Vec<(u16, f32)>>();
-    let mut all = over(2e-3);
-    if all.len() < most {
-        all = over(1e-6);
+/// The best classes of a score list, as probabilities, best first, ties by class; and the entropy of all, in nats.
+fn best(scores: &mut [f32], most: usize) -> (Vec<(u16, f32)>, f32) {
+    let entropy = softmax(scores);
+    let mut all: Vec<(u16, f32)> = Vec::with_capacity(most + 1);
+    let mut least = 1e-6;
+    for (class, p) in scores.iter().enumerate() {
+        if *p > least {
+            let place = all.partition_point(|(_, q)| q >= p);
+            all.insert(place, (class as u16, *p));
+            if all.len() > most {
+                all.pop();
+                least = all[most - 1].1;
+            }
+        }
     }
-    let order = |a: &(u16, f32), b: &(u16, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    if all.len() > most {
-        all.select_nth_unstable_by(most, order);
-        all.truncate(most);
-    }
-    all.sort_by(order);
-    all
+    (all, entropy)
 }
 
 impl FirstStage<'_> {
@@ -174,17 +173,17 @@ impl FirstStage<'_> {
         let vector = self.ranker.vector(&words);
         self.ranker.scores(&vector, scores);
         silence(scores);
-        let top = best(scores, TOP);
+        let (top, entropy) = best(scores, TOP);
         let mut view = View {
             none: scores[none],
-            entropy: scores.iter().filter(|p| **p > 1e-6).map(|p| -p * p.ln()).sum(),
+            entropy,
             norm: (vector.len() as f32 + 1.0).ln(),
             top,
             ..View::default()
         };
         self.side.scores(&self.side.vector(&words), scores);
         silence(scores);
-        view.side = best(scores, TOP);
+        view.side = best(scores, TOP).0;
         view.side_none = scores[none];
         let shape = features::gate(document, sightings, place);
         let yes = |model: &LinearRef<'_>, scores: &mut Vec<f32>| {
@@ -200,7 +199,7 @@ impl FirstStage<'_> {
                 let words = features::ranker(&sighting.words, &sighting.masked, clause);
                 self.ranker.scores(&self.ranker.vector(&words), scores);
                 silence(scores);
-                for (class, p) in best(scores, 4) {
+                for (class, p) in best(scores, 4).0 {
                     match view.clause.iter_mut().find(|(c, _)| *c == class) {
                         Some(there) => there.1 = there.1.max(p),
                         None => view.clause.push((class, p)),
