@@ -70,14 +70,14 @@ def instructions(command, env):
     return int(found.group(1)) if found else None
 
 
-def python_with_library():
-    """The Python of .venv with mitreattack-python, made on first use; None where it can't be had."""
+def python_with(library, module):
+    """The Python of .venv with a library, made on first use; None where it can't be had."""
     python = ROOT / ".venv" / "bin" / "python"
     if not python.exists():
         venv.create(ROOT / ".venv", with_pip=True)
-    probe = [str(python), "-c", "import mitreattack.stix20"]
+    probe = [str(python), "-c", f"import {module}"]
     if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-        install = subprocess.run([str(python), "-m", "pip", "install", "-q", LIBRARY], check=False)
+        install = subprocess.run([str(python), "-m", "pip", "install", "-q", library], check=False)
         if install.returncode != 0:
             return None
     return python
@@ -140,20 +140,20 @@ def run_all(runs, shared, folder):
     size = bundle.stat().st_size / 1e6
     ours = measure(
         rows,
-        f"`kb build` of {BUNDLE} ({size:.0f} MB): read, built, written",
+        f"`kb build` of {BUNDLE} ({size:.0f} MB): read, model taken over and taught, written",
         [PROGRAM, "kb", "build", bundle, "--quiet", "-o", folder / "out.ttpkb"],
         few,
         env,
-        "3 s, 400 MB",
+        "10 s, 500 MB",
     )
-    python = python_with_library()
+    python = python_with(LIBRARY, "mitreattack.stix20")
     if python is None:
         notes.append(f"{LIBRARY} could not be installed: left out.")
         return rows, notes
     load = [python, "-c", f"from mitreattack.stix20 import MitreAttackData; MitreAttackData({str(bundle)!r})"]
     version = tool_version([str(python), "-m", "pip", "show", LIBRARY], r"Version: (\S+)")
     theirs = measure(rows, f"{LIBRARY} {version}: `MitreAttackData` of the same file", load, few, env)
-    line = f"{LIBRARY} takes {theirs['median'] / ours['median']:.1f} times as long to load the bundle as ttpmap takes to read, build and write it"
+    line = f"{LIBRARY} takes {theirs['median'] / ours['median']:.1f} times as long to load the bundle as ttpmap takes to read it, teach its model and write it"
     if ours["peak"] and theirs["peak"]:
         line += f", and {theirs['peak'] / ours['peak']:.1f} times the memory"
     notes.append(line + ".")
@@ -163,6 +163,96 @@ def run_all(runs, shared, folder):
         f"{theirs['median'] / ask['median']:,.0f} times less than {LIBRARY} needs before its first answer."
     )
     return rows, notes
+
+
+def own_sentences():
+    """The sentences of data/training, in an order that mixes techniques and is the same every time."""
+    out = []
+    for path in sorted((ROOT / "data" / "training").glob("*.txt")):
+        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        out += [re.sub(r"\s*\[T[^]]*\]\s*$", "", line) for line in lines if line and not line.startswith("#")]
+    return [out[(i * 2741) % len(out)] for i in range(len(out))]
+
+
+def corpora(shared):
+    """Texts with their sentences: own ones, sixty a text, where all describe a technique; and reports, where few do."""
+    own = own_sentences()
+    texts = [own[i : i + 60] for i in range(0, len(own), 60)]
+    out = {"sentences of data/training": [("\n\n".join(" ".join(t[i : i + 5]) for i in range(0, len(t), 5)), t) for t in texts]}
+    packed = shared / "eval" / "many-vendors-dev.jsonl.xz"
+    if packed.exists() and shutil.which("xz"):
+        lines = subprocess.run(["xz", "-dc", str(packed)], capture_output=True, check=True).stdout.splitlines()
+        reports = []
+        for line in lines:
+            report = json.loads(line)
+            text = report["text"].encode()
+            reports.append((report["text"], [text[g["start"] : g["end"]].decode(errors="replace") for g in report["gold"]]))
+        out["reports of many publishers"] = reports
+    return out
+
+
+def mapping(shared, folder, env, stream):
+    """`map` of JSON Lines on one core and on all, beside scikit-learn on the same sentences; and memory over a long stream."""
+    rows, notes, memory = [], [], []
+    python = python_with("scikit-learn", "sklearn")
+    if python is None:
+        notes.append("scikit-learn could not be installed: left out.")
+    for name, texts in corpora(shared).items():
+        print(f"mapping {name} ...", file=sys.stderr, flush=True)
+        source, answers = folder / "texts.jsonl", folder / "answers.jsonl"
+        with open(source, "w", encoding="utf-8") as out:
+            out.writelines(json.dumps({"text": text}) + "\n" for text, _ in texts)
+        size = sum(len(text.encode()) for text, _ in texts)
+        sentences = [s for _, listed in texts for s in listed]
+        with open(folder / "sentences.jsonl", "w", encoding="utf-8") as out:
+            out.writelines(json.dumps(s) + "\n" for s in sentences)
+        command = [PROGRAM, "map", source, "--format", "jsonl", "--quiet", "-o", answers]
+        one, all_cores = (timed([*command, "--jobs", jobs], 7, env)[0] for jobs in ("1", "0"))
+        theirs = None
+        if python is not None:
+            call = [str(python), str(ROOT / "benches" / "sentences.py"), str(ROOT / "data" / "training"), str(folder / "sentences.jsonl")]
+            single = env | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            done = subprocess.run(call, env=single, capture_output=True, text=True, check=True)
+            theirs = float(done.stdout.split()[-1])
+            notes.append(f"scikit-learn takes {theirs / one:.1f} times as long for {name}, and finds no spans, statuses or artifacts.")
+        rows.append((name, len(sentences), size, one, all_cores, theirs))
+    if stream:
+        lines = [json.dumps({"text": text}) + "\n" for text, _ in corpora(pathlib.Path("nowhere"))["sentences of data/training"]]
+        once = sum(map(len, lines))
+        for size in (10_000_000, 100_000_000, 1_000_000_000):
+            print(f"a stream of {size // 1_000_000} MB ...", file=sys.stderr, flush=True)
+            long = folder / "long.jsonl"
+            with open(long, "w", encoding="utf-8") as out:
+                for _ in range(size // once + 1):
+                    out.writelines(lines)
+            command = [PROGRAM, "map", long, "--format", "jsonl", "--quiet", "-o", "/dev/null"]
+            memory.append((long.stat().st_size, peak(command, env)))
+            long.unlink()
+    return rows, memory, notes
+
+
+def mapping_page(rows, memory, notes):
+    out = [
+        "",
+        "## Mapping",
+        "",
+        "`map` of JSON Lines into JSON Lines, everything on (model, phrases, artifacts, statuses), whole runs; beside it scikit-learn's",
+        "tf-idf and linear classifier on the same sentences, cut already, on one core (benches/sentences.py; loading left out).",
+        "",
+        "| texts | sentences | bytes | one core | a sentence | a second | all cores | scikit-learn, a sentence |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, sentences, size, one, all_cores, theirs in rows:
+        other = f"{theirs / sentences * 1e6:.0f} us" if theirs else ""
+        out.append(
+            f"| {name} | {sentences:,} | {size:,} | {seconds(one)} | {one / sentences * 1e6:.0f} us | {size / one / 1e6:.1f} MB "
+            f"| {seconds(all_cores)} | {other} |"
+        )
+    out += ["", *[f"- {note}" for note in notes]]
+    if memory:
+        told = ", ".join(f"{size / 1e6:,.0f} MB: {used:.0f} MB" for size, used in memory if used)
+        out.append(f"- Peak memory over a stream of JSON Lines, all cores, by its length: {told}.")
+    return "\n".join(out + [""])
 
 
 def reading(folder, env):
@@ -246,16 +336,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50, help="runs of each command (50)")
     default = os.environ.get("TTPMAP_SHARED", ROOT / ".." / "shared")
-    parser.add_argument("--shared", type=pathlib.Path, default=pathlib.Path(default), help="folder with attack/ and samples/")
+    parser.add_argument("--shared", type=pathlib.Path, default=pathlib.Path(default), help="folder with attack/, eval/ and samples/")
+    parser.add_argument("--no-stream", action="store_true", help="leave out the streams of up to 1 GB (minutes)")
     args = parser.parse_args()
     if not PROGRAM.exists():
         sys.exit("no release build: run `make build` first")
     with tempfile.TemporaryDirectory() as folder:
         rows, notes = run_all(args.runs, args.shared, pathlib.Path(folder))
+        mapped = mapping(args.shared, pathlib.Path(folder), environment(folder), not args.no_stream)
         read, read_notes = reading(pathlib.Path(folder), environment(folder))
     target = ROOT / "docs" / "benchmarks.md"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(page(rows, notes, args.runs) + reading_page(read, read_notes), encoding="utf-8")
+    target.write_text(page(rows, notes, args.runs) + mapping_page(*mapped) + reading_page(read, read_notes), encoding="utf-8")
     print(target.read_text(encoding="utf-8"))
 
 

@@ -897,7 +897,6 @@ fn words(sentence: &str) -> Vec<(String, usize)> {
 /// Words between those of a cue that `..` stands for.
 const GAP: usize = 4;
 
-/// How many words a cue takes at the beginning of `words`.
 /// One of 128 bits for how a word begins: by its first two letters.
 fn beginning(word: &str) -> u128 {
     let mut bytes = word.bytes();
@@ -920,6 +919,7 @@ static CUE_BEGINNINGS: LazyLock<Vec<u128>> = LazyLock::new(|| {
 /// The words of every cue.
 static CUE_WORDS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| CUES.iter().map(|cue| cue.words.split(' ').collect()).collect());
 
+/// How many words a cue takes at the beginning of `words`.
 fn is_match(pattern: &[&str], words: &[(String, usize)]) -> Option<usize> {
     let (wanted, rest) = pattern.split_first()?;
     if *wanted == ".." {

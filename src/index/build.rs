@@ -145,12 +145,9 @@ impl Builder {
         self.writer.put(tag::OBJECTS, &records);
         self.writer.put(tag::STRING_LISTS, &string_lists);
         self.writer.put(tag::KEYS, &keys);
-        // Some 90 kB that only hand-offs in STIX look at; a file of facts alone is kept small.
-        if prose == Prose::Keep {
-            let ids = objects.iter();
-            let ids = ids.filter_map(|o| Some(StixRecord { object: U16::new(self.places[&o.id]), uuid: *o.stix_uuid?.as_bytes() }));
-            self.writer.put(tag::STIX_IDS, &ids.collect::<Vec<_>>());
-        }
+        let ids = objects.iter().filter(|o| prose == Prose::Keep || o.is_pointed_at());
+        let ids = ids.filter_map(|o| Some(StixRecord { object: U16::new(self.places[&o.id]), uuid: *o.stix_uuid?.as_bytes() }));
+        self.writer.put(tag::STIX_IDS, &ids.collect::<Vec<_>>());
     }
 
     fn relations(&mut self, kb: &KnowledgeBase, prose: Prose) {

@@ -118,7 +118,7 @@ record! {
 }
 
 record! {
-    /// The UUID of an object's STIX ID; sorted by object. The section is left out where there is no prose.
+    /// The UUID of an object's STIX ID; sorted by object. Only of what hand-offs point at where there is no prose.
     StixRecord {
         object: U16,
         uuid: [u8; 16],

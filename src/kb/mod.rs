@@ -140,6 +140,11 @@ impl Object {
             stix_uuid: None,
         }
     }
+
+    /// Whether hand-offs point at it by its STIX ID, which is therefore kept where prose is not.
+    pub(crate) fn is_pointed_at(&self) -> bool {
+        matches!(self.id.kind(), Kind::Technique | Kind::Group | Kind::Software | Kind::Campaign)
+    }
 }
 
 /// How the source of a relation stands to its target.
@@ -291,11 +296,14 @@ impl KnowledgeBase {
         }
     }
 
-    /// Takes out every text that ATT&CK wrote, and STIX's IDs, and leaves the facts.
+    /// Takes out every text that ATT&CK wrote and leaves the facts. Of the STIX IDs stay those that hand-offs point at:
+    /// of techniques, groups, software and campaigns.
     pub fn without_prose(mut self) -> KnowledgeBase {
         for object in self.objects.values_mut() {
             object.description.clear();
-            object.stix_uuid = None;
+            if !object.is_pointed_at() {
+                object.stix_uuid = None;
+            }
         }
         for relation in &mut self.relations {
             relation.text.clear();

@@ -144,24 +144,31 @@ pub(crate) fn status(
     let words: Vec<&Word> = sighting.words.iter().filter(|w| !w.is(PIECE) && !w.is(PART)).collect();
     let mut hashes = Vec::new();
     let whole = focus == sighting.segment.span;
-    let mut before = named("start", 0);
+    let (mut earlier, mut before) = (named("start", 1), named("start", 0));
     for (i, word) in words.iter().enumerate() {
         let masked = sighting.masked.iter().any(|m| m.overlaps(word.span()));
         let form = if masked { placeholder("name") } else { word.form };
         hashes.push(form);
         hashes.push(pair(before, form));
+        hashes.push(pair(pair(earlier, before), form));
+        if !masked && word.stem != word.form {
+            hashes.push(named("stem", word.stem));
+        }
         if i < 3 {
             hashes.push(named("first", pair(i as u64, form)));
         }
         if !whole {
             let side = if word.span().end <= focus.start { 1 } else { u64::from(word.span().start >= focus.end) * 2 };
             hashes.push(named("side", pair(side, form)));
+            if side != 0 {
+                hashes.push(named("side", pair(side, pair(before, form))));
+            }
             let gap = focus.start.saturating_sub(word.span().end);
             if side == 1 && gap < 40 {
                 hashes.push(named("near", form));
             }
         }
-        before = form;
+        (earlier, before) = (before, form);
     }
     let code = |c: Option<crate::status::Status>| c.map_or(9, |s| s as u64);
     for _ in 0..3 {

@@ -133,8 +133,6 @@ pub(crate) struct View {
     entropy: f32,
     /// How many features it knows.
     norm: f32,
-    /// The best that a clause of the segment gives each class.
-    clause: Vec<(u16, f32)>,
 }
 
 /// The linear models of the first stage.
@@ -174,13 +172,7 @@ impl FirstStage<'_> {
         self.ranker.scores(&vector, scores);
         silence(scores);
         let (top, entropy) = best(scores, TOP);
-        let mut view = View {
-            none: scores[none],
-            entropy,
-            norm: (vector.len() as f32 + 1.0).ln(),
-            top,
-            ..View::default()
-        };
+        let mut view = View { none: scores[none], entropy, norm: (vector.len() as f32 + 1.0).ln(), top, ..View::default() };
         self.side.scores(&self.side.vector(&words), scores);
         silence(scores);
         view.side = best(scores, TOP).0;
@@ -193,22 +185,6 @@ impl FirstStage<'_> {
         };
         view.gate = yes(&self.gate, scores);
         view.other_gate = yes(&self.other_gate, scores);
-        let clauses = clauses(document.text(), sighting);
-        if clauses.len() > 1 {
-            for clause in clauses {
-                let words = features::ranker(&sighting.words, &sighting.masked, clause);
-                self.ranker.scores(&self.ranker.vector(&words), scores);
-                silence(scores);
-                for (class, p) in best(scores, 4).0 {
-                    match view.clause.iter_mut().find(|(c, _)| *c == class) {
-                        Some(there) => there.1 = there.1.max(p),
-                        None => view.clause.push((class, p)),
-                    }
-                }
-            }
-        } else {
-            view.clause = view.top.iter().take(4).copied().collect();
-        }
         view
     }
 
@@ -217,30 +193,6 @@ impl FirstStage<'_> {
         let mut scores = Vec::new();
         (0..sightings.len()).map(|i| self.view(document, sightings, i, absent, &mut scores)).collect()
     }
-}
-
-/// A long segment's clauses: cut at commas, semicolons, dashes and "and", each with some words of its own.
-fn clauses(text: &str, sighting: &Sighting) -> Vec<Span> {
-    const LEAST_WORDS: usize = 4;
-    let words: Vec<_> = sighting.words.iter().filter(|w| !w.is(crate::text::token::PIECE | crate::text::token::PART)).collect();
-    if words.len() < 12 {
-        return Vec::new();
-    }
-    let mut out = Vec::new();
-    let (mut start, mut count) = (sighting.segment.span.start, 0);
-    for pair in words.windows(2) {
-        count += 1;
-        let between = text.get(pair[0].end as usize..pair[1].start as usize).unwrap_or_default();
-        let next = pair[1].span().of(text);
-        let cuts =
-            between.contains([',', ';', ':', '–', '—', '(']) || matches!(next, "and" | "then" | "which" | "while" | "before" | "after");
-        if cuts && count >= LEAST_WORDS {
-            out.push(Span::new(start, pair[0].end as usize));
-            (start, count) = (pair[0].end as usize, 0);
-        }
-    }
-    out.push(Span::new(start, sighting.segment.span.end));
-    out
 }
 
 /// Named points on the curve of precision and recall.

@@ -10,7 +10,7 @@ use crate::text::SegmentKind;
 use crate::text::token::{NUMBER, PIECE, PLACEHOLDER};
 
 /// Numbers in a row.
-pub(crate) const WIDTH: usize = 44;
+pub(crate) const WIDTH: usize = 43;
 
 /// The candidates of one segment, each with its row.
 pub(crate) type Rows = Vec<(u16, [f32; WIDTH])>;
@@ -158,7 +158,6 @@ pub(crate) fn rows(
                     hits.len() as f32,
                     sighting.artifacts.len() as f32,
                     view.norm,
-                    view.clause.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p),
                     view.other_gate,
                 ],
             ));

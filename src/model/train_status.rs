@@ -183,8 +183,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                 examples.push(Example { features, target: vec![(case.status as u32, 1.0)], weight });
             }
         }
-        let recipe =
-            Recipe { classes: Status::ALL.len(), passes: 8, rate: 0.2, min_examples: 2, keep: self.options.keep / 10, spread: 0.5 };
+        let recipe = Recipe { classes: Status::ALL.len(), passes: 8, rate: 0.2, min_examples: 2, keep: self.options.keep / 8, spread: 0.5 };
         Linear::train(&examples, recipe).to_bytes()
     }
 }
