@@ -163,6 +163,8 @@ fn best(scores: &mut [f32], most: usize) -> Vec<(u16, f32)> {
         all.truncate(most);
     }
     all.sort_by(order);
+    // A document keeps these of every segment.
+    all.shrink_to_fit();
     all
 }
 
@@ -439,7 +441,7 @@ impl<'a> Model<'a> {
         let least = if all { 0.0 } else { LEAST };
         let rows = stack::rows(sightings, &views, &self.facts, &class_of, least, alone);
         let (trees, fit) = if alone { (&self.alone, self.alone_fit) } else { (&self.stacked, (1.0, 0.0)) };
-        let mut out = Vec::with_capacity(rows.len());
+        let mut out = Vec::with_capacity(sightings.len());
         for ((sighting, rows), view) in sightings.iter().zip(rows).zip(&views) {
             let mut scored: Vec<(u16, u16, f32)> = rows
                 .iter()
