@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "target" / "release" / "ttpmap"
 LIBRARY = "mitreattack-python"
 BUNDLE = "enterprise-attack-18.1.json"
-RECORDS = 4_000
+RECORDS = 2_000
 
 
 def environment(folder):

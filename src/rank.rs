@@ -565,3 +565,44 @@ fn wanted<D: AsRef<[u8]>>(object: ObjectRef<'_, D>, found: &Found, options: &Opt
         options.platforms.is_empty() || object.platforms().any(|p| options.platforms.iter().any(|wanted| wanted.eq_ignore_ascii_case(p)));
     status && tactic && platform
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::SegmentKind;
+
+    #[test]
+    fn parts_are_bounded_and_none_is_a_sentence_or_two() {
+        let segments = |count: usize, bytes: usize| {
+            let span = |i: usize| Span::new(i * (bytes + 1), i * (bytes + 1) + bytes);
+            (0..count).map(|i| Segment { span: span(i), kind: SegmentKind::Sentence, heading: None }).collect::<Vec<_>>()
+        };
+        for (count, bytes, ends) in [
+            (0, 10, vec![0]),
+            (3, 10, vec![3]),
+            (MAX_PART_SEGMENTS, 2, vec![MAX_PART_SEGMENTS]),
+            (MAX_PART_SEGMENTS + 50, 2, vec![MAX_PART_SEGMENTS + 50]),
+            (MAX_PART_SEGMENTS + 200, 2, vec![MAX_PART_SEGMENTS, MAX_PART_SEGMENTS + 200]),
+            (3000, 3999, vec![1048, 2096, 3000]),
+        ] {
+            let parts = parts(&segments(count, bytes));
+            assert_eq!(parts.iter().map(|p| p.end).collect::<Vec<_>>(), ends, "{count} of {bytes}");
+            assert!(parts[0].start == 0 && parts.windows(2).all(|two| two[0].end == two[1].start), "{parts:?}");
+        }
+    }
+
+    /// What is said in a part of a long text is said with places in the whole.
+    #[test]
+    fn a_long_text_is_mapped_to_its_end() {
+        let filler = "It rained.\n\n".repeat(MAX_PART_SEGMENTS + 500);
+        let text = format!("The actor used T1490.\n\n{filler}# Impact\n\nThe actor used T1486.\n");
+        let index = Index::embedded();
+        let mapping = Mapper::new(&index).map(&Document::new(text.as_str()), &Options::default());
+        let ids: Vec<(String, &str)> =
+            mapping.techniques.iter().flat_map(|t| t.evidence.iter().map(|e| (t.id.to_string(), e.span.of(&text)))).collect();
+        for id in ["T1490", "T1486"] {
+            assert!(ids.contains(&(id.to_owned(), id)), "{ids:?}");
+        }
+        assert_eq!(mapping.tactics[0].evidence[0].span.of(&text), "Impact");
+    }
+}

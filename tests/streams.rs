@@ -30,7 +30,7 @@ fn records(count: usize, seed: u64) -> String {
         let text: Vec<&str> = (0..1 + numbers.below(4)).map(|_| SENTENCES[numbers.below(SENTENCES.len())]).collect();
         match numbers.below(50) {
             0 => out.push_str("{\"text\": \n"),
-            1 => out.push_str("\n"),
+            1 => out.push('\n'),
             _ => out += &format!("{{\"id\": \"r{i}\", \"text\": \"{}\", \"queue\": {}}}\n", text.join(" "), numbers.below(9)),
         }
     }
@@ -114,7 +114,7 @@ fn what_a_folder_has_that_cant_be_read_is_told_and_the_rest_is_done() {
         deep = deep.join("d");
     }
     fs::create_dir_all(&deep).unwrap();
-    fs::set_permissions(folder.join("locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.join("locked"), fs::Permissions::from_mode(0o000)).unwrap();
     // Whoever may read everything meets no lock.
     let locked = fs::read_dir(folder.join("locked")).is_err();
     let output = map(&env, &["in", "--format", "jsonl"]);

@@ -17,9 +17,10 @@ use super::web::{self, Page, Web};
 use ttpmap::ingest::{self, Hints, Part};
 use ttpmap::text::MAX_TEXT_BYTES;
 
-/// Inputs mapped at a time: as many as this, or as much text as the other.
+/// Inputs mapped at a time: as many as this, or as much text as the others say, one input more at most.
 const BATCH_INPUTS: usize = 1024;
-const BATCH_BYTES: u64 = 16 << 20;
+const BATCH_BYTES: u64 = 8 << 20;
+const BATCH_BYTES_OF_A_THREAD: u64 = 1 << 20;
 /// A line of JSON Lines may be so long: its text, escaped, and some more.
 const MAX_LINE_BYTES: u64 = 2 * MAX_TEXT_BYTES;
 
@@ -138,11 +139,15 @@ impl Inputs {
                 bail!("{name}: no file in it that is read (.txt, .md, .html, .pdf, .docx, .eml, .jsonl and the like)");
             }
             if entries.is_empty() {
-                bail!("{name}: no file in it that --glob picks and {} leaves", ".ttpmapignore");
+                bail!("{name}: no file in it that --glob picks and .ttpmapignore leaves");
             }
-            rest.extend(entries.into_iter().map(|entry| match entry {
-                Entry::File(path) => Input::File { path, of_folder: true },
-                Entry::Failed { path, why } => Input::Failed { path, error: why },
+            // What this run writes, or an earlier one wrote, is none of its inputs.
+            let own = [settings.output.as_deref(), args.resume.as_deref()];
+            let own: Vec<PathBuf> = own.into_iter().flatten().filter_map(|p| p.canonicalize().ok()).collect();
+            let is_own = |path: &Path| own.iter().any(|o| o.file_name() == path.file_name() && path.canonicalize().is_ok_and(|p| p == *o));
+            rest.extend(entries.into_iter().filter_map(|entry| match entry {
+                Entry::File(path) => (!is_own(&path)).then_some(Input::File { path, of_folder: true }),
+                Entry::Failed { path, why } => Some(Input::Failed { path, error: why }),
             }));
         }
         if !args.glob.is_empty() && !folders {
@@ -276,14 +281,15 @@ impl Inputs {
     }
 
     /// What is to be mapped next; nothing at the end.
-    pub(super) fn batch(&mut self) -> Batch {
+    pub(super) fn batch(&mut self, threads: usize) -> Batch {
         let mut batch = Batch::new();
+        let most = BATCH_BYTES.max(BATCH_BYTES_OF_A_THREAD * threads as u64);
         let mut bytes = 0;
-        while batch.len() < BATCH_INPUTS && bytes < BATCH_BYTES {
+        while batch.len() < BATCH_INPUTS && bytes < most {
             let Some((work, weight)) = self.next() else { break };
             bytes += match &work {
                 Work::File { .. } => weight,
-                Work::Bytes { .. } | Work::Parts { .. } => BATCH_BYTES,
+                Work::Bytes { .. } | Work::Parts { .. } => most,
                 Work::Line { line, .. } => line.as_ref().map_or(0, |l| l.len() as u64),
                 Work::Failed { .. } => 0,
             };

@@ -107,7 +107,7 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
     progress
         .add(count.zip(inputs.count()).map_or(0, |(all, left)| all - left), bytes.zip(inputs.bytes()).map_or(0, |(all, left)| all - left));
     loop {
-        let batch = progress.beside(|| inputs.batch());
+        let batch = progress.beside(|| inputs.batch(pool.current_num_threads()));
         if batch.is_empty() {
             break;
         }
