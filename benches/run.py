@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import re
 import shlex
 import shutil
@@ -25,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "target" / "release" / "ttpmap"
 LIBRARY = "mitreattack-python"
 BUNDLE = "enterprise-attack-18.1.json"
+RECORDS = 2_000
 
 
 def environment(folder):
@@ -307,6 +309,46 @@ def reading_page(rows, notes):
     return "\n".join(out + ["", *[f"- {note}" for note in notes], ""])
 
 
+def streams(folder, env):
+    """Whole runs over many inputs, on one core and on all: a folder of files, and the same texts as JSON Lines."""
+    text = (ROOT / "examples" / "northwind-orchards.txt").read_text(encoding="utf-8")
+    pieces = [p for p in re.split(r"\n\s*\n", text) if len(p) > 40]
+    generator = random.Random(1)
+    texts = ["\n\n".join(generator.choice(pieces) for _ in range(8)) for _ in range(RECORDS)]
+    files, lines = folder / "many", folder / "many.jsonl"
+    files.mkdir()
+    for number, one in enumerate(texts):
+        (files / f"{number:05}.txt").write_text(one, encoding="utf-8")
+    lines.write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts)), encoding="utf-8")
+    size = sum(len(t.encode()) for t in texts)
+    cores = os.cpu_count() or 1
+    out = []
+    for name, source, more in [("a folder of files", files, []), ("JSON Lines", lines, []), ("JSON Lines, `--summary`", lines, ["--summary"])]:
+        for jobs in sorted({1, cores}):
+            print(f"{name}, {jobs} ...", file=sys.stderr, flush=True)
+            form = "json" if more else "jsonl"
+            call = [PROGRAM, "map", source, "--format", form, "--jobs", str(jobs), "-o", "/dev/null", *more]
+            median, _ = timed(call, 3, env)
+            out.append((name, jobs, median, size / median / 1e6, len(texts) / median, peak(call, env)))
+    return out
+
+
+def streams_page(rows):
+    out = [
+        "",
+        "## Many inputs",
+        "",
+        f"Whole runs over {RECORDS:,} texts put together from paragraphs of the example, medians of three.",
+        "",
+        "| inputs | threads | median | text a second | inputs a second | peak memory |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, jobs, median, speed, count, memory in rows:
+        memory = f"{memory:.1f} MB" if memory else ""
+        out.append(f"| {name} | {jobs} | {seconds(median)} | {speed:.1f} MB | {count:,.0f} | {memory} |")
+    return "\n".join(out + [""])
+
+
 def page(rows, notes, runs):
     version = tool_version([str(PROGRAM), "--version"], r"ttpmap (\S+)")
     attack = tool_version([str(PROGRAM), "kb", "info"], r"techniques, tactics\s+as of ATT&CK (\S+)")
@@ -345,9 +387,11 @@ def main():
         rows, notes = run_all(args.runs, args.shared, pathlib.Path(folder))
         mapped = mapping(args.shared, pathlib.Path(folder), environment(folder), not args.no_stream)
         read, read_notes = reading(pathlib.Path(folder), environment(folder))
+        many = streams(pathlib.Path(folder), environment(folder))
     target = ROOT / "docs" / "benchmarks.md"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(page(rows, notes, args.runs) + mapping_page(*mapped) + reading_page(read, read_notes), encoding="utf-8")
+    whole = page(rows, notes, args.runs) + mapping_page(*mapped) + reading_page(read, read_notes) + streams_page(many)
+    target.write_text(whole, encoding="utf-8")
     print(target.read_text(encoding="utf-8"))
 
 

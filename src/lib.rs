@@ -38,6 +38,7 @@ pub mod rank;
 pub mod source;
 pub mod status;
 pub mod stix;
+pub mod summary;
 pub mod text;
 
 pub use index::Index;

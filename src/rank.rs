@@ -1,6 +1,7 @@
 //! Evidence joined into a [`Mapping`]: one entry for each technique, with its evidence, status and confidence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::index::{Index, ObjectRef};
@@ -11,12 +12,19 @@ use crate::matching::{Finder, Finders, Scratch, Sighting};
 use crate::model::{self, Candidate, Judgement, Model, Profile};
 use crate::profile::{Defenses, Groups, SimilarGroups, defenses, not_recorded};
 use crate::status::Status;
-use crate::text::{Document, Span};
+use crate::text::{Document, Segment, Span};
 
 /// Threshold used where the knowledge base has no model that brings its own.
 pub const DEFAULT_MIN_CONFIDENCE: f32 = 0.5;
 /// Characters of a segment that a piece of evidence quotes.
 pub const MAX_EVIDENCE_CHARS: usize = 400;
+/// Documents of more segments, or of more bytes, are mapped in parts: what is kept of each sentence may be a hundred times
+/// as large as the sentence.
+pub const MAX_PART_SEGMENTS: usize = 50_000;
+/// See [`MAX_PART_SEGMENTS`].
+pub const MAX_PART_BYTES: usize = 4 << 20;
+/// A part takes along what is left where that is less: in a text of a sentence or two another measure holds.
+const LEAST_PART: usize = 100;
 
 /// A piece of evidence.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,10 +213,29 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
 
     /// Maps one document with a workspace that was used before: faster for many small ones, with the same result.
     pub fn map_with(&self, workspace: &mut Workspace, document: &Document, options: &Options) -> Mapping {
-        let sightings = self.finders.read_all(document, &mut workspace.0);
         let min = options.min_confidence.unwrap_or_else(|| self.default_min_confidence(options.profile));
-        let section_tactics = self.section_tactics(document, &sightings);
         let mut pieces = Vec::new();
+        for range in parts(document.segments()) {
+            self.read_part(&mut workspace.0, document, range, min, options, &mut pieces);
+        }
+        self.join(pieces, options)
+    }
+
+    /// What a part of a document says, by itself: a heading before it is not seen.
+    fn read_part(
+        &self,
+        scratch: &mut Scratch,
+        document: &Document,
+        part: Range<usize>,
+        min: f32,
+        options: &Options,
+        pieces: &mut Vec<Piece>,
+    ) {
+        let first = part.start as u32;
+        let placed = |s: &Segment| Segment { heading: s.heading.and_then(|h| h.checked_sub(first)), ..*s };
+        let segments = document.segments()[part].iter().map(placed);
+        let sightings: Vec<Sighting> = segments.map(|segment| self.finders.read(document.text(), segment, scratch)).collect();
+        let section_tactics = self.section_tactics(&sightings);
         let mut judgement = self.model.as_ref().map(|model| model.judge(&self.finders, document, &sightings, min, options.explain));
         let candidates = match &mut judgement {
             Some(judgement) => std::mem::take(&mut judgement.candidates),
@@ -216,10 +243,9 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         };
         let scene = Scene { document, sightings: &sightings, judgement: judgement.as_ref() };
         for (i, candidates) in candidates.into_iter().enumerate() {
-            self.techniques(&scene, i, candidates, &section_tactics[i], min, options.explain, &mut pieces);
-            self.named(&scene, i, min, &mut pieces);
+            self.techniques(&scene, i, candidates, &section_tactics[i], min, options.explain, pieces);
+            self.named(&scene, i, min, pieces);
         }
-        self.join(pieces, options)
     }
 
     /// Candidates by phrases and artifacts alone, each as good as the phrase or rule is by itself.
@@ -237,19 +263,18 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     }
 
     /// For each segment the tactics that it, or the heading above it, names.
-    fn section_tactics(&self, document: &Document, sightings: &[Sighting]) -> Vec<BTreeSet<AttackId>> {
+    fn section_tactics(&self, sightings: &[Sighting]) -> Vec<BTreeSet<AttackId>> {
         let named = |s: &Sighting| -> BTreeSet<AttackId> {
             let phrases = s.phrases.iter().filter_map(|h| self.index.at(h.object)).map(ObjectRef::id);
             let ids = s.ids.iter().map(|(id, _)| *id);
             phrases.chain(ids).filter(|id| id.kind() == Kind::Tactic).collect()
         };
         let own: Vec<BTreeSet<AttackId>> = sightings.iter().map(named).collect();
-        document
-            .segments()
+        sightings
             .iter()
             .enumerate()
-            .map(|(i, segment)| {
-                let above = segment.heading.and_then(|h| own.get(h as usize)).into_iter().flatten();
+            .map(|(i, sighting)| {
+                let above = sighting.segment.heading.and_then(|h| own.get(h as usize)).into_iter().flatten();
                 own[i].iter().chain(above).copied().collect()
             })
             .collect()
@@ -466,6 +491,23 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     }
 }
 
+/// The parts that a document is mapped in: one, but for very long documents. There is always one.
+fn parts(segments: &[Segment]) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    let mut from = 0;
+    loop {
+        let begin = segments.get(from).map_or(0, |s| s.span.start);
+        let within = segments[from..].partition_point(|s| s.span.end <= begin + MAX_PART_BYTES);
+        let end = from + within.clamp(1, MAX_PART_SEGMENTS).min(segments.len() - from);
+        if segments.len() - end < LEAST_PART {
+            out.push(from..segments.len());
+            return out;
+        }
+        out.push(from..end);
+        from = end;
+    }
+}
+
 /// A one-word tactic stands as a heading of its own, or with the word tactic, stage or phase in its segment.
 fn named_as_tactic(text: &str, sighting: &Sighting, span: Span) -> bool {
     let segment = sighting.segment.span.of(text);
@@ -522,4 +564,45 @@ fn wanted<D: AsRef<[u8]>>(object: ObjectRef<'_, D>, found: &Found, options: &Opt
     let platform =
         options.platforms.is_empty() || object.platforms().any(|p| options.platforms.iter().any(|wanted| wanted.eq_ignore_ascii_case(p)));
     status && tactic && platform
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::SegmentKind;
+
+    #[test]
+    fn parts_are_bounded_and_none_is_a_sentence_or_two() {
+        let segments = |count: usize, bytes: usize| {
+            let span = |i: usize| Span::new(i * (bytes + 1), i * (bytes + 1) + bytes);
+            (0..count).map(|i| Segment { span: span(i), kind: SegmentKind::Sentence, heading: None }).collect::<Vec<_>>()
+        };
+        for (count, bytes, ends) in [
+            (0, 10, vec![0]),
+            (3, 10, vec![3]),
+            (MAX_PART_SEGMENTS, 2, vec![MAX_PART_SEGMENTS]),
+            (MAX_PART_SEGMENTS + 50, 2, vec![MAX_PART_SEGMENTS + 50]),
+            (MAX_PART_SEGMENTS + 200, 2, vec![MAX_PART_SEGMENTS, MAX_PART_SEGMENTS + 200]),
+            (3000, 3999, vec![1048, 2096, 3000]),
+        ] {
+            let parts = parts(&segments(count, bytes));
+            assert_eq!(parts.iter().map(|p| p.end).collect::<Vec<_>>(), ends, "{count} of {bytes}");
+            assert!(parts[0].start == 0 && parts.windows(2).all(|two| two[0].end == two[1].start), "{parts:?}");
+        }
+    }
+
+    /// What is said in a part of a long text is said with places in the whole.
+    #[test]
+    fn a_long_text_is_mapped_to_its_end() {
+        let filler = "It rained.\n\n".repeat(MAX_PART_SEGMENTS + 500);
+        let text = format!("The actor used T1490.\n\n{filler}# Impact\n\nThe actor used T1486.\n");
+        let index = Index::embedded();
+        let mapping = Mapper::new(&index).map(&Document::new(text.as_str()), &Options::default());
+        let ids: Vec<(String, &str)> =
+            mapping.techniques.iter().flat_map(|t| t.evidence.iter().map(|e| (t.id.to_string(), e.span.of(&text)))).collect();
+        for id in ["T1490", "T1486"] {
+            assert!(ids.contains(&(id.to_owned(), id)), "{ids:?}");
+        }
+        assert_eq!(mapping.tactics[0].evidence[0].span.of(&text), "Impact");
+    }
 }

@@ -91,17 +91,19 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   ttpmap map report.txt
   ttpmap map reports/ --format jsonl -o mapped.jsonl
-  curl -s https://example.com/advisory.txt | ttpmap map - --format navigator -o layer.json
+  ttpmap map https://example.com/advisory.html --format navigator -o layer.json
   ttpmap map report.txt -o case.stix.json --date 2026-01-31
   ttpmap map report.txt --similar-groups --defend
   ttpmap map advisory.pdf --text-out advisory.txt
   ttpmap map phishing.eml --attachments --format jsonl
   ttpmap map tickets.jsonl --text-field body --id-field key --fail-on T1486
+  ttpmap map tickets.jsonl.zst -o mapped.jsonl --resume mapped.state
+  ttpmap map reports/ --glob '*.json' --summary
 
 Read are plain text, Markdown, HTML, PDF, DOCX, mail (EML), JSON and JSON Lines, and gzip or zstd of any of these;
 docs/reading.md tells what is cleaned and what is refused. No text is recognised in images (OCR).")]
 pub(crate) struct MapArgs {
-    /// Files, folders or - for standard input
+    /// Files, folders, web addresses (http, https) or - for standard input
     #[arg(value_name = "INPUT", default_value = "-")]
     pub(crate) inputs: Vec<String>,
     /// table, json, jsonl, navigator, svg, csv, markdown, stix, misp or sarif; told from the name of -o FILE where it can be,
@@ -166,6 +168,28 @@ pub(crate) struct MapArgs {
     /// Write the text that offsets point into to this file (one input only)
     #[arg(long, value_name = "FILE")]
     pub(crate) text_out: Option<PathBuf>,
+    /// Of folders: only files that match, or with ! in front, that don't ('*.json', 'cases/**', '!drafts/'); may be repeated
+    #[arg(long, value_name = "PATTERN", help_heading = "Many inputs")]
+    pub(crate) glob: Vec<String>,
+    /// One answer about all inputs: in how many documents each technique is, since when, and where it is said best; as
+    /// table, json, csv, markdown or navigator
+    #[arg(long, help_heading = "Many inputs")]
+    pub(crate) summary: bool,
+    /// JSON, JSONL: the field that holds the record's date, for --summary
+    #[arg(long, value_name = "PATH", default_value = "date", help_heading = "Many inputs")]
+    pub(crate) date_field: String,
+    /// Keep in this file what is done, and go on there when run again after being stopped; with -o FILE, as jsonl or csv
+    #[arg(long, value_name = "FILE", help_heading = "Many inputs")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Fetch from addresses inside this network or machine too
+    #[arg(long, help_heading = "Web addresses")]
+    pub(crate) allow_private: bool,
+    /// Seconds without a byte before a page is given up; ten times as many in all
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Web addresses")]
+    pub(crate) timeout: u64,
+    /// Trust this certificate authority too (PEM)
+    #[arg(long, value_name = "FILE", env = "TTPMAP_CA_FILE", help_heading = "Web addresses")]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -11,7 +11,7 @@ mod update;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -164,15 +164,41 @@ impl Settings {
     }
 }
 
-/// Writes a file as a whole or not at all: a temporary one beside it takes its place. A link is followed.
+/// Writes a file as a whole or not at all.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = answer_file(&mut tempfile::Builder::new()).tempfile_in(folder)?;
+    let mut file = Replacement::new(path)?;
     file.write_all(bytes)?;
-    file.flush()?;
-    file.persist(&path).map_err(|e| e.error)?;
-    Ok(())
+    file.finish()
+}
+
+/// A file that is written beside another and takes its place when it is whole. A link is followed.
+pub(crate) struct Replacement {
+    file: io::BufWriter<tempfile::NamedTempFile>,
+    path: PathBuf,
+}
+
+impl Replacement {
+    pub(crate) fn new(path: &Path) -> io::Result<Replacement> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = answer_file(&mut tempfile::Builder::new()).tempfile_in(folder)?;
+        Ok(Replacement { file: io::BufWriter::with_capacity(1 << 16, file), path })
+    }
+
+    /// The file that is replaced.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    pub(crate) fn finish(self) -> io::Result<()> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.persist(&self.path).map_err(|e| e.error)?;
+        Ok(())
+    }
 }
 
 /// Temporary files are private; an answer is as any file that the user makes, the umask taken off.

@@ -130,6 +130,11 @@ impl<D: AsRef<[u8]>> Index<D> {
         Ok(Index { data, sections })
     }
 
+    /// SHA-256 of the whole file, in lower-case hex. Reads all of it: some ten milliseconds.
+    pub fn digest(&self) -> String {
+        crate::source::digest(self.data.as_ref())
+    }
+
     /// The bytes it was opened over.
     pub fn into_inner(self) -> D {
         self.data

@@ -49,11 +49,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Document, Error> {
             reading.body(&xml, false)?;
         }
     }
-    let title = match package.part("docProps/core.xml")? {
-        Some(xml) => title(&xml)?,
-        None => None,
+    let properties = match package.part("docProps/core.xml")? {
+        Some(xml) => CoreProperties::read(&xml)?,
+        None => CoreProperties::default(),
     };
-    reading.out.finish(title, Kind::Docx)
+    Ok(reading.out.finish(properties.title, Kind::Docx)?.dated(properties.saved))
 }
 
 struct Package<'b> {
@@ -162,19 +162,31 @@ fn is_on(element: &BytesStart<'_>) -> bool {
     !matches!(attribute(element, "val").as_deref(), Some("0" | "false" | "off" | "none"))
 }
 
-fn title(xml: &str) -> Result<Option<String>, Error> {
-    let (mut inside, mut title) = (false, String::new());
-    elements(xml, |step| {
-        match step {
-            Step::Open(e) => inside = e.name().as_ref() == "dc:title",
-            Step::Text(text) if inside => title.push_str(text),
-            Step::Close(_) => inside = false,
-            Step::Text(_) => {}
-        }
-        Ok(())
-    })?;
-    let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok((!title.is_empty()).then_some(title))
+/// What a document says of itself.
+#[derive(Default)]
+struct CoreProperties {
+    title: Option<String>,
+    /// The day on which it was saved last: what it was made from may be old.
+    saved: Option<String>,
+}
+
+impl CoreProperties {
+    fn read(xml: &str) -> Result<CoreProperties, Error> {
+        let (mut title, mut saved) = (String::new(), String::new());
+        let mut inside = String::new();
+        elements(xml, |step| {
+            match step {
+                Step::Open(e) => e.name().as_ref().clone_into(&mut inside),
+                Step::Text(text) if inside == "dc:title" => title.push_str(text),
+                Step::Text(text) if inside == "dcterms:modified" => saved.push_str(text),
+                Step::Close(_) => inside.clear(),
+                Step::Text(_) => {}
+            }
+            Ok(())
+        })?;
+        let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+        Ok(CoreProperties { title: (!title.is_empty()).then_some(title), saved: super::day(&saved) })
+    }
 }
 
 #[derive(Default, Clone)]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Error, Kind, Options, Part};
+use super::{Error, Kind, Options, Part, date};
 use crate::text::{Document, MAX_TEXT_BYTES};
 
 /// One object is one part, an array a part for each element.
@@ -25,14 +25,20 @@ pub(super) fn read(bytes: &[u8], options: &Options) -> Result<Vec<Part>, Error> 
 /// A part for each line that isn't blank.
 pub(super) fn read_lines(bytes: &[u8], options: &Options) -> Result<Vec<Part>, Error> {
     let lines = bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
-    let parts = lines.map(|(i, line)| match serde_json::from_slice(line) {
-        Ok(value) => part(value, i + 1, "line", options),
-        Err(e) => {
-            let error = Error::Field(format!("line {}: not JSON: {e}", i + 1));
-            Part { name: None, id: Some(Value::from(i + 1)), record: None, document: Err(error) }
-        }
-    });
-    Ok(parts.collect())
+    Ok(lines.map(|(i, line)| record(line, i + 1, options)).collect())
+}
+
+/// The part of one line of JSON Lines, `number` from 1. A line that is no record is an error in its place.
+pub fn record(line: &[u8], number: usize, options: &Options) -> Part {
+    let bad = |what: String| {
+        let error = Error::Field(format!("line {number}: {what}"));
+        Part { name: None, id: Some(Value::from(number)), record: None, document: Err(error) }
+    };
+    match serde_json::from_slice(line) {
+        Ok(value @ Value::Object(_)) => part(value, number, "line", options),
+        Ok(_) => bad("not a JSON object".to_owned()),
+        Err(e) => bad(format!("not JSON: {e}")),
+    }
 }
 
 fn part(mut value: Value, number: usize, what: &str, options: &Options) -> Part {
@@ -40,10 +46,12 @@ fn part(mut value: Value, number: usize, what: &str, options: &Options) -> Part 
     // An input with one record goes by its name where that has no ID.
     let id = take(&mut value, &options.id_field).or_else(|| (!what.is_empty()).then(|| Value::from(number)));
     let title = value.get("title").and_then(Value::as_str).map(str::to_owned);
+    let day = look(&value, &options.date_field).and_then(date::day_of_value);
     let field = &options.text_field;
     let document = match take(&mut value, field) {
-        Some(Value::String(text)) if text.len() as u64 <= MAX_TEXT_BYTES => Ok(Document::new(text).titled(title)),
-        Some(Value::String(_)) => Err(Error::TooLarge),
+        Some(Value::String(text)) if text.len() as u64 <= MAX_TEXT_BYTES => Ok(Document::new(text).titled(title).dated(day)),
+        Some(Value::String(_)) if place.is_empty() => Err(Error::TooLarge),
+        Some(Value::String(_)) => Err(Error::Field(format!("{place}the text is over {} MiB", MAX_TEXT_BYTES >> 20))),
         Some(_) => Err(Error::Field(format!("{place}`{field}` is not a string"))),
         None => Err(Error::Field(format!("{place}no field `{field}` (see --text-field)"))),
     };
@@ -64,6 +72,22 @@ pub fn take(value: &mut Value, path: &str) -> Option<Value> {
         return remove(parent, last);
     }
     take_dotted(value, path)
+}
+
+/// A value in JSON, by a path as [`take`] has it.
+fn look<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    if path.starts_with('/') {
+        return value.pointer(path);
+    }
+    let whole = match value {
+        Value::Object(object) => object.get(path),
+        Value::Array(list) => path.parse::<usize>().ok().and_then(|i| list.get(i)),
+        _ => return None,
+    };
+    whole.or_else(|| {
+        let (first, rest) = path.split_once('.')?;
+        look(look(value, first)?, rest)
+    })
 }
 
 fn take_dotted(value: &mut Value, path: &str) -> Option<Value> {
@@ -115,6 +139,7 @@ mod tests {
             (r#"{"a": [1]}"#, "a.x", None),
         ] {
             let mut value = serde_json::from_str(json).unwrap();
+            assert_eq!(look(&value, path).and_then(Value::as_str), expected, "{json} {path}");
             assert_eq!(take(&mut value, path).as_ref().and_then(Value::as_str), expected, "{json} {path}");
         }
     }
@@ -130,6 +155,9 @@ mod tests {
         assert_eq!(many[1].document.as_ref().unwrap_err().to_string(), "record 2: `text` is not a string");
         assert!(matches!(read(b"{", &options), Err(Error::Damaged { .. })));
         assert!(matches!(read(b"[]", &options), Err(Error::Field(_))));
+        let dated = read(br#"{"text": "a", "date": "2026-01-31T10:00:00Z"}"#, &options).unwrap();
+        assert_eq!(dated[0].document.as_ref().unwrap().date(), Some("2026-01-31"));
+        assert!(dated[0].record.as_ref().unwrap().contains_key("date"), "it is passed through all the same");
         let lines = read_lines(b"{\"text\": \"a\"}\n\n{\n", &options).unwrap();
         assert_eq!(lines.len(), 2);
         assert!(lines[1].document.as_ref().unwrap_err().to_string().starts_with("line 3: not JSON"));

@@ -24,7 +24,8 @@ pub(super) fn read(bytes: &[u8], options: &Options, depth: usize) -> Result<Vec<
         .parse(bytes)
         .filter(|m| !m.headers().is_empty())
         .ok_or_else(|| Error::Damaged { kind: Kind::Eml, what: "it has no mail headers".to_owned() })?;
-    let mut parts = vec![Part { name: None, id: None, record: None, document: body(&message) }];
+    let day = message.date().and_then(|d| super::date::day_of_seconds(d.to_timestamp()));
+    let mut parts = vec![Part { name: None, id: None, record: None, document: body(&message).map(|d| d.dated(day)) }];
     if options.attachments {
         attachments(&message, options, depth, &mut parts);
     }

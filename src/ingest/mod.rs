@@ -9,6 +9,7 @@
 
 mod clean;
 mod compressed;
+mod date;
 #[cfg(feature = "docx")]
 mod docx;
 mod encoding;
@@ -27,7 +28,9 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use crate::text::{Document, MAX_TEXT_BYTES};
-pub use json::take;
+pub use compressed::unpacked;
+pub use date::day;
+pub use json::{record, take};
 
 /// What compressed parts of one input may inflate to, all together.
 pub const MAX_INFLATED_BYTES: u64 = 256 << 20;
@@ -210,11 +213,14 @@ pub struct Options {
     pub text_field: String,
     /// JSON and JSON Lines: where the ID stands.
     pub id_field: String,
+    /// JSON and JSON Lines: where the date stands. It is looked at and not taken.
+    pub date_field: String,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { attachments: false, text_field: "text".to_owned(), id_field: "id".to_owned() }
+        let field = str::to_owned;
+        Options { attachments: false, text_field: field("text"), id_field: field("id"), date_field: field("date") }
     }
 }
 

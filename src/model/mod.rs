@@ -389,7 +389,7 @@ impl<'a> Model<'a> {
         let least = if all { 0.0 } else { LEAST };
         let rows = stack::rows(sightings, &views, &self.facts, &class_of, least, alone);
         let (trees, fit) = if alone { (&self.alone, self.alone_fit) } else { (&self.stacked, (1.0, 0.0)) };
-        let mut out = Vec::with_capacity(rows.len());
+        let mut out = Vec::with_capacity(sightings.len());
         for ((sighting, rows), view) in sightings.iter().zip(rows).zip(&views) {
             let mut scored: Vec<(u16, u16, f32)> = rows
                 .iter()

@@ -60,18 +60,18 @@ fn hits(sighting: &Sighting, class_of: &dyn Fn(u16) -> Option<u16>) -> BTreeMap<
     out
 }
 
-/// The candidates of every segment with their rows.
+/// The candidates of every segment with their rows, made one segment at a time: a row is large.
 ///
 /// `least` is the ranker's probability from which a class is a candidate by that alone; classes with a phrase or
 /// an artifact always are. With `alone` nothing of the other segments is told.
-pub(crate) fn rows(
-    sightings: &[Sighting],
-    views: &[View],
-    facts: &[ClassFacts],
-    class_of: &dyn Fn(u16) -> Option<u16>,
+pub(crate) fn rows<'a>(
+    sightings: &'a [Sighting],
+    views: &'a [View],
+    facts: &'a [ClassFacts],
+    class_of: &'a dyn Fn(u16) -> Option<u16>,
     least: f32,
     alone: bool,
-) -> Vec<Rows> {
+) -> impl Iterator<Item = Rows> + 'a {
     let none = facts.len() as u16;
     // What the whole document says of each class: the best two segments, so that a segment can leave itself out.
     let mut document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
@@ -85,9 +85,8 @@ pub(crate) fn rows(
     }
     let elsewhere = |best: Option<&[(f32, usize); 2]>, i: usize| best.map_or(0.0, |b| if b[0].1 == i { b[1].0 } else { b[0].0 });
     let mean_gate = views.iter().map(|v| v.gate).sum::<f32>() / views.len().max(1) as f32;
-    let gate = |i: Option<usize>| i.and_then(|i| views.get(i)).map_or(mean_gate, |v| v.gate);
-    let mut out = Vec::with_capacity(views.len());
-    for (i, (view, sighting)) in views.iter().zip(sightings).enumerate() {
+    let gate = move |i: Option<usize>| i.and_then(|i| views.get(i)).map_or(mean_gate, |v| v.gate);
+    views.iter().zip(sightings).enumerate().map(move |(i, (view, sighting))| {
         let hits = hits(sighting, class_of);
         let mut classes: Vec<u16> = view.top.iter().filter(|(c, p)| *c != none && *p >= least).map(|(c, _)| *c).collect();
         classes.extend(hits.keys().copied().filter(|c| !view.top.iter().any(|(t, p)| t == c && *p >= least)));
@@ -162,9 +161,8 @@ pub(crate) fn rows(
                 ],
             ));
         }
-        out.push(rows);
-    }
-    out
+        rows
+    })
 }
 
 fn keep_two(best: &mut [(f32, usize); 2], p: f32, place: usize) {

@@ -579,7 +579,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let rows: Vec<Vec<stack::Rows>> = reads
             .par_iter()
             .zip(views)
-            .map(|(read, views)| stack::rows(&read.sightings, views, &facts[read.fold], &class_of, LEAST, false))
+            .map(|(read, views)| stack::rows(&read.sightings, views, &facts[read.fold], &class_of, LEAST, false).collect())
             .collect();
         let recipe = trees::Recipe { trees: 220, depth: 5, rate: 0.06, lambda: 4.0, min_weight: 4.0 };
         let grow = |without: usize| {
@@ -658,8 +658,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                         });
                     }
                     let views = stage.views(&document, &sightings, &[]);
-                    let mut rows = stack::rows(&sightings, &views, &facts[read.fold], &class_of, 0.0, true);
-                    let rows = rows.swap_remove(0);
+                    let rows = stack::rows(&sightings, &views, &facts[read.fold], &class_of, 0.0, true).next().expect("it has a sentence");
                     cases.push((read.fold, asserted, rows));
                 }
                 cases

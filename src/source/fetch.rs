@@ -11,8 +11,12 @@ use std::io::{self, Write};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::reach::{Guard, Reach, Refused, Resolver, Unresolved};
+
 use flate2::write::MultiGzDecoder;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Response, StatusCode, Url, redirect};
 
 /// Redirects followed at most.
@@ -20,6 +24,10 @@ pub const MAX_REDIRECTS: usize = 5;
 
 /// The longest wait between two attempts, whatever the server asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What is accepted where a file is wanted, and where a page is.
+const FILE: &str = "*/*";
+const PAGE: &str = "text/html,application/xhtml+xml,application/pdf,text/plain;q=0.9,*/*;q=0.8";
 
 /// Longer ETags are not kept.
 const LONGEST_ETAG: usize = 1024;
@@ -96,6 +104,32 @@ pub enum Error {
         /// Why not.
         #[source]
         source: Cause,
+    },
+    /// The host's name leads to no address.
+    #[error("{url}")]
+    Unresolved {
+        /// The address asked for.
+        url: Address,
+        /// Which name.
+        #[source]
+        source: Cause,
+    },
+    /// It is not public, or sends on to where is not.
+    #[error("{url}: not fetched; --allow-private fetches it all the same")]
+    NotPublic {
+        /// The address asked for.
+        url: Address,
+        /// What is not public.
+        #[source]
+        source: Cause,
+    },
+    /// It took too long in all.
+    #[error("{url}: not there after {seconds} s")]
+    Slow {
+        /// The address asked for.
+        url: Address,
+        /// How long was waited.
+        seconds: u64,
     },
     /// The server's certificate isn't signed by anyone known here.
     #[error("{url}: its certificate is not trusted; if your network has an authority of its own, name it with --ca-file")]
@@ -193,11 +227,22 @@ pub struct Options {
     pub back_off: Duration,
     /// Certificates (PEM) to trust beside those of the system.
     pub authority: Option<Vec<u8>>,
+    /// From where it may come.
+    pub reach: Reach,
+    /// An attempt is given up after so long, whatever comes.
+    pub longest: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { timeout: Duration::from_secs(30), retries: 3, back_off: Duration::from_millis(500), authority: None }
+        Options {
+            timeout: Duration::from_secs(30),
+            retries: 3,
+            back_off: Duration::from_millis(500),
+            authority: None,
+            reach: Reach::Anywhere,
+            longest: None,
+        }
     }
 }
 
@@ -226,6 +271,24 @@ pub enum Answer {
     },
 }
 
+/// A page, or another document of the web.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its bytes, inflated.
+    pub bytes: Vec<u8>,
+    /// What the server says that it is.
+    pub content_type: Option<String>,
+    /// Where it came from in the end.
+    pub url: Address,
+}
+
+/// What an attempt brought.
+struct Came {
+    bytes: Vec<u8>,
+    headers: HeaderMap,
+    url: Url,
+}
+
 /// What happens meanwhile.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -248,6 +311,7 @@ pub struct Client {
     http: reqwest::Client,
     /// None only while it is dropped.
     runtime: Option<tokio::runtime::Runtime>,
+    guard: Option<Guard>,
     options: Options,
 }
 
@@ -266,20 +330,25 @@ impl Client {
     /// # Errors
     /// Where [`Options::authority`] holds no certificate, or the system has no certificates at all.
     pub fn new(options: Options) -> Result<Client, Error> {
+        let guard = (options.reach == Reach::Public).then(Guard::new);
+        let redirects = guard.clone();
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("ttpmap/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.timeout)
             .read_timeout(options.timeout)
             .retry(reqwest::retry::never())
             .referer(false)
-            .redirect(redirect::Policy::custom(follow));
+            .redirect(redirect::Policy::custom(move |attempt| follow(attempt, redirects.as_ref())));
+        if let Some(guard) = &guard {
+            http = http.dns_resolver(Resolver(Some(guard.clone())));
+        }
         if let Some(pem) = &options.authority {
             let certificates = reqwest::Certificate::from_pem_bundle(pem).ok().filter(|c| !c.is_empty()).ok_or(Error::Authority)?;
             http = http.tls_certs_merge(certificates);
         }
         let http = http.build().map_err(|e| Error::Client(innermost(&e)))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| Error::Client(e.into()))?;
-        Ok(Client { http, runtime: Some(runtime), options })
+        Ok(Client { http, runtime: Some(runtime), guard, options })
     }
 
     /// Downloads a file. `watch` hears what happens meanwhile.
@@ -287,11 +356,41 @@ impl Client {
     /// # Errors
     /// Of the last attempt, or the first that can't fare better when repeated.
     pub fn fetch(&self, request: Request<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Answer, Error> {
+        match self.get(request, FILE, watch)? {
+            None => Ok(Answer::Unchanged),
+            Some(Came { bytes, headers, .. }) => {
+                if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'<') {
+                    return Err(Error::Page { url: request.url.clone() });
+                }
+                let etag = header(&headers, ETAG).filter(|etag| etag.len() <= LONGEST_ETAG).map(str::to_owned);
+                Ok(Answer::File { bytes, etag })
+            }
+        }
+    }
+
+    /// Downloads a page for a reader, or whatever the address has instead, of at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`fetch`](Client::fetch).
+    pub fn page(&self, url: &Address, most: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<Page, Error> {
+        match self.get(Request { url, etag: None, most }, PAGE, watch)? {
+            Some(Came { bytes, headers, url }) => {
+                let content_type = header(&headers, CONTENT_TYPE).map(str::to_owned);
+                Ok(Page { bytes, content_type, url: Address(url) })
+            }
+            None => unreachable!("that is an answer to an ETag, and none was sent"),
+        }
+    }
+
+    fn get(&self, request: Request<'_>, wanted: &str, watch: &mut dyn FnMut(Event<'_>)) -> Result<Option<Came>, Error> {
+        if let Some(guard) = &self.guard {
+            guard.check(&request.url.0).map_err(|e| Error::NotPublic { url: request.url.clone(), source: e.into() })?;
+        }
         let runtime = self.runtime.as_ref().expect("the runtime is there until the client is dropped");
         runtime.block_on(async {
             let mut failed = 0;
             loop {
-                let error = match self.attempt(request, watch).await {
+                let error = match self.timely(request, wanted, watch).await {
                     Err(error) if error.may_pass() && failed < self.options.retries => error,
                     done => return done,
                 };
@@ -309,30 +408,44 @@ impl Client {
         own.max(asked).min(LONGEST_WAIT)
     }
 
-    async fn attempt(&self, request: Request<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Answer, Error> {
+    async fn timely(&self, request: Request<'_>, wanted: &str, watch: &mut dyn FnMut(Event<'_>)) -> Result<Option<Came>, Error> {
+        let attempt = self.attempt(request, wanted, watch);
+        match self.options.longest {
+            None => attempt.await,
+            Some(longest) => tokio::time::timeout(longest, attempt)
+                .await
+                .unwrap_or_else(|_| Err(Error::Slow { url: request.url.clone(), seconds: longest.as_secs() })),
+        }
+    }
+
+    async fn attempt(&self, request: Request<'_>, wanted: &str, watch: &mut dyn FnMut(Event<'_>)) -> Result<Option<Came>, Error> {
         let url = || request.url.clone();
-        let mut call = self.http.get(request.url.0.clone()).header(ACCEPT_ENCODING, "gzip");
+        let mut call = self.http.get(request.url.0.clone()).header(ACCEPT_ENCODING, "gzip").header(ACCEPT, wanted);
         if let Some(etag) = request.etag {
             call = call.header(IF_NONE_MATCH, etag);
         }
         let response = call.send().await.map_err(|e| self.not_sent(&e, url()))?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED if request.etag.is_some() => return Ok(Answer::Unchanged),
+            StatusCode::NOT_MODIFIED if request.etag.is_some() => return Ok(None),
+            // The client leaves alone what it can't read as an address of its own.
+            status if status.is_redirection() && response.headers().contains_key(LOCATION) => {
+                let to = response.headers().get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned()).unwrap_or_default();
+                let to: String = to.chars().take(200).flat_map(char::escape_debug).collect();
+                return Err(Error::Redirect { url: url(), source: format!("to `{to}`, which is no http or https address").into() });
+            }
             status => {
                 let wait = header(response.headers(), RETRY_AFTER).and_then(|s| s.parse().ok()).map(Duration::from_secs);
                 return Err(Error::Status { url: url(), status: status.as_u16(), wait });
             }
         }
-        if header(response.headers(), CONTENT_TYPE).is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html")) {
+        if wanted == FILE
+            && header(response.headers(), CONTENT_TYPE).is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"))
+        {
             return Err(Error::Page { url: url() });
         }
-        let etag = header(response.headers(), ETAG).filter(|etag| etag.len() <= LONGEST_ETAG).map(str::to_owned);
-        let bytes = self.body(response, request, watch).await?;
-        if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'<') {
-            return Err(Error::Page { url: url() });
-        }
-        Ok(Answer::File { bytes, etag })
+        let (headers, from) = (response.headers().clone(), response.url().clone());
+        Ok(Some(Came { bytes: self.body(response, request, watch).await?, headers, url: from }))
     }
 
     async fn body(&self, mut response: Response, request: Request<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<Vec<u8>, Error> {
@@ -362,7 +475,11 @@ impl Client {
     /// Sorts what kept a request from being answered.
     fn not_sent(&self, e: &reqwest::Error, url: Address) -> Error {
         let source = innermost(e);
-        if e.is_timeout() {
+        if inside::<Refused>(e) {
+            Error::NotPublic { url, source }
+        } else if inside::<Unresolved>(e) {
+            Error::Unresolved { url, source }
+        } else if e.is_timeout() {
             Error::Silent { url, seconds: self.options.timeout.as_secs() }
         } else if e.is_redirect() {
             Error::Redirect { url, source }
@@ -375,12 +492,17 @@ impl Client {
     }
 }
 
-fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
+fn follow(attempt: redirect::Attempt<'_>, guard: Option<&Guard>) -> redirect::Action {
     let leaves_tls = attempt.previous().last().is_some_and(|from| from.scheme() == "https") && attempt.url().scheme() != "https";
     if leaves_tls {
         attempt.error("from https to http")
     } else if attempt.previous().len() > MAX_REDIRECTS {
         attempt.error(format!("more than {MAX_REDIRECTS} times"))
+    } else if !matches!(attempt.url().scheme(), "http" | "https") {
+        let scheme: String = attempt.url().scheme().chars().take(40).collect();
+        attempt.error(format!("to a `{scheme}:` address, which is not http or https"))
+    } else if let Some(Err(refused)) = guard.map(|g| g.check(attempt.url())) {
+        attempt.error(refused)
     } else {
         attempt.follow()
     }
@@ -388,6 +510,11 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
 
 fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
+}
+
+/// Whether an error stands somewhere behind another.
+fn inside<E: std::error::Error + 'static>(error: &reqwest::Error) -> bool {
+    std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source()).any(<dyn std::error::Error>::is::<E>)
 }
 
 /// The error at the bottom: those above it say "error sending request" and the like, and name the address again.

@@ -1,9 +1,10 @@
 //! Where knowledge bases come from and where they are kept.
 //!
-//! [`fetch`] downloads, and is the only place of the library that uses the network; [`store`] is the folder of
+//! [`fetch`] downloads, and is the only place of the library that uses the network; [`reach`] says from where; [`store`] is the folder of
 //! installed ones; [`releases`] reads the index of releases and tells official files by their digest.
 
 pub mod fetch;
+pub mod reach;
 pub mod releases;
 pub mod store;
 

@@ -109,6 +109,7 @@ pub struct Document {
     /// Where a new origin begins, by offset; what lies before the first has none.
     origins: Vec<(usize, Origin)>,
     title: Option<String>,
+    date: Option<String>,
 }
 
 impl Document {
@@ -162,12 +163,18 @@ impl Document {
 
     fn with_segments(text: String, segments: Vec<Segment>) -> Document {
         let lines = std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1)).collect();
-        Document { text, segments, lines, origins: Vec::new(), title: None }
+        Document { text, segments, lines, origins: Vec::new(), title: None, date: None }
     }
 
     /// The same document under a title.
     pub(crate) fn titled(mut self, title: Option<String>) -> Document {
         self.title = title;
+        self
+    }
+
+    /// The same document of a day.
+    pub(crate) fn dated(mut self, date: Option<String>) -> Document {
+        self.date = date;
         self
     }
 
@@ -180,6 +187,12 @@ impl Document {
     /// The title that the input gives: of a web page, of a file's properties, the subject of a mail.
     pub fn title(&self) -> Option<&str> {
         self.title.as_deref()
+    }
+
+    /// The day that the input gives, `YYYY-MM-DD` in UTC: of a JSON record, of a mail, of publication in a web page, in
+    /// the properties of a file.
+    pub fn date(&self) -> Option<&str> {
+        self.date.as_deref()
     }
 
     /// The whole text.

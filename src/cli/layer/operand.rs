@@ -173,7 +173,15 @@ impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> Making<'u, 'a, 's, D> {
         for path in paths {
             let before = files.len();
             if path.is_dir() {
-                map::walk(path, 0, &mut files)?;
+                for entry in map::walk(path, &[])? {
+                    match entry {
+                        map::Entry::File(path) => files.push(path.display().to_string()),
+                        map::Entry::Failed { path, why } => {
+                            self.failed = true;
+                            anstream::eprintln!("ttpmap: {}: {why}", printable(&path.display().to_string()));
+                        }
+                    }
+                }
                 files.retain(|name| ingest::Kind::of_name(name) != Some(ingest::Kind::Jsonl));
                 if files.len() == before {
                     bail!("{}: no file in it that is read (.txt, .md, .html, .pdf, .docx, .eml and the like)", path.display());

@@ -36,7 +36,7 @@ fn write(tree: &Tree, article: &article::Article) -> Result<Document, Error> {
         out.write(tree, title, &article.dropped);
     }
     out.write(tree, article.root, &article.dropped);
-    out.out.finish(tree.title.clone(), Kind::Html)
+    Ok(out.out.finish(tree.title.clone(), Kind::Html)?.dated(tree.date.clone()))
 }
 
 struct Page {
@@ -275,6 +275,7 @@ mod tests {
         let kinds: Vec<SegmentKind> = document.segments().iter().map(|s| s.kind).collect();
         assert_eq!(kinds, [Heading, Sentence, Sentence, Item, Code, Row, Caption]);
         assert_eq!(document.title(), Some("A title"));
+        assert_eq!(document.date(), None);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) enum Role {
 pub(super) struct Tree {
     pub(super) nodes: Vec<Node>,
     pub(super) title: Option<String>,
+    /// The day of publication that the page gives, `YYYY-MM-DD`.
+    pub(super) date: Option<String>,
     /// Rows of tables that hold data, by node.
     data_rows: Vec<bool>,
 }
@@ -212,7 +214,7 @@ pub(super) fn is_block(name: &str) -> bool {
 /// # Errors
 /// Where it has more than [`MAX_NODES`].
 pub(super) fn parse(html: &str) -> Result<Tree, Error> {
-    let mut builder = Builder { nodes: vec![element("html", 0)], open: vec![0], title: None, tag: Tag::default() };
+    let mut builder = Builder { nodes: vec![element("html", 0)], open: vec![0], title: None, date: None, tag: Tag::default() };
     let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| -> Option<Infallible> {
         // What comes after the bound is not kept.
         if builder.nodes.len() <= MAX_NODES {
@@ -230,7 +232,7 @@ pub(super) fn parse(html: &str) -> Result<Tree, Error> {
     }
     let data_rows = data_rows(&builder.nodes);
     let title = builder.title.map(|t| t.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|t| !t.is_empty());
-    Ok(Tree { nodes: builder.nodes, title, data_rows })
+    Ok(Tree { nodes: builder.nodes, title, date: builder.date, data_rows })
 }
 
 fn known(name: &[u8]) -> &'static str {
@@ -249,7 +251,20 @@ struct Tag {
     values: [Option<String>; ATTRIBUTES.len()],
 }
 
-const ATTRIBUTES: [&str; 8] = ["class", "id", "role", "itemprop", "style", "hidden", "aria-hidden", "start"];
+const ATTRIBUTES: [&str; 11] =
+    ["class", "id", "role", "itemprop", "style", "hidden", "aria-hidden", "start", "property", "name", "content"];
+/// What a `meta` element with the day of publication is called, in lower case.
+const DATES: [&str; 9] = [
+    "article:published_time",
+    "og:article:published_time",
+    "datepublished",
+    "date",
+    "dc.date",
+    "dc.date.issued",
+    "dcterms.issued",
+    "pubdate",
+    "parsely-pub-date",
+];
 /// Attribute values are kept up to so many bytes.
 const MAX_VALUE: usize = 1_000;
 
@@ -278,6 +293,7 @@ struct Builder {
     nodes: Vec<Node>,
     open: Vec<u32>,
     title: Option<String>,
+    date: Option<String>,
     tag: Tag,
 }
 
@@ -313,6 +329,10 @@ impl Builder {
 
     fn start(&mut self, tag: &Tag, self_closing: bool) {
         let name = tag.name;
+        if name == "meta" && self.date.is_none() {
+            let is_date = ["property", "name", "itemprop"].iter().filter_map(|k| tag.get(k)).any(|v| DATES.contains(&v));
+            self.date = tag.get("content").filter(|_| is_date).and_then(crate::ingest::day);
+        }
         self.imply_ends(name);
         let mut node = element(name, self.top());
         let class: String = ["class", "id"].iter().filter_map(|k| tag.get(k)).collect::<Vec<_>>().join(" ");

@@ -78,7 +78,9 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Document, Error> {
     }
     let title = pdf.metadata().title.as_ref().map(|t| content::text_string(t));
     let title = title.map(|t| t.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|t| !t.is_empty());
-    layout::document(texts, title)
+    // When it was made; the offset is left out, for it is often missing.
+    let made = pdf.metadata().creation_date.as_ref().map(|d| format!("{:04}-{:02}-{:02}", d.year, d.month, d.day));
+    Ok(layout::document(texts, title)?.dated(made.and_then(|d| super::day(&d))))
 }
 
 fn damaged(what: &str) -> Error {
