@@ -383,7 +383,7 @@ fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = x - n * LN_2_HIGH - n * LN_2_LOW;
     let p = (((1.987_569_2e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 1.666_666_5e-1;
-    let p = (p * r + 5.000_000_1e-1) * r * r + r + 1.0;
+    let p = (p * r + 0.5) * r * r + r + 1.0;
     // 2^n: n in the place of the exponent.
     let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     p * f32::from_bits(power)
