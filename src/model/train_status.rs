@@ -101,7 +101,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             .filter_map(|sentence| {
                 let (read, focus) = self.read_status_sentence(sentence, &mut scratch);
                 let place = read.document.segment_at(focus.start)?;
-                Some((read, Case { place, focus, status: sentence.status, weight: 2.0 }))
+                Some((read, Case { place, focus, status: sentence.status, weight: 1.0 }))
             })
             .unzip();
         let whole_stage = &stages[folds];
