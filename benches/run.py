@@ -168,17 +168,20 @@ def run_all(runs, shared, folder):
 
 
 def own_sentences():
-    """The sentences of data/training, in an order that mixes techniques and is the same every time."""
-    out = []
+    """The sentences of data/training, each behind its technique, in an order that mixes them and is the same every time."""
+    out, technique = [], None
     for path in sorted((ROOT / "data" / "training").glob("*.txt")):
-        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-        out += [re.sub(r"\s*\[T[^]]*\]\s*$", "", line) for line in lines if line and not line.startswith("#")]
+        for line in map(str.strip, path.read_text(encoding="utf-8").splitlines()):
+            if line.startswith("## "):
+                technique = line[3:].split()[0]
+            elif line and not line.startswith("#"):
+                out.append((technique, re.sub(r"\s*\[T[^]]*\]\s*$", "", line)))
     return [out[(i * 2741) % len(out)] for i in range(len(out))]
 
 
 def corpora(shared):
     """Texts with their sentences: own ones, sixty a text, where all describe a technique; and reports, where few do."""
-    own = own_sentences()
+    own = [sentence for _, sentence in own_sentences()]
     texts = [own[i : i + 60] for i in range(0, len(own), 60)]
     out = {"sentences of data/training": [("\n\n".join(" ".join(t[i : i + 5]) for i in range(0, len(t), 5)), t) for t in texts]}
     packed = shared / "eval" / "many-vendors-dev.jsonl.xz"
@@ -199,6 +202,8 @@ def mapping(shared, folder, env, stream):
     python = python_with("scikit-learn", "sklearn")
     if python is None:
         notes.append("scikit-learn could not be installed: left out.")
+    training = folder / "training.json"
+    training.write_text(json.dumps(own_sentences()), encoding="utf-8")
     for name, texts in corpora(shared).items():
         print(f"mapping {name} ...", file=sys.stderr, flush=True)
         source, answers = folder / "texts.jsonl", folder / "answers.jsonl"
@@ -206,13 +211,13 @@ def mapping(shared, folder, env, stream):
             out.writelines(json.dumps({"text": text}) + "\n" for text, _ in texts)
         size = sum(len(text.encode()) for text, _ in texts)
         sentences = [s for _, listed in texts for s in listed]
-        with open(folder / "sentences.jsonl", "w", encoding="utf-8") as out:
-            out.writelines(json.dumps(s) + "\n" for s in sentences)
         command = [PROGRAM, "map", source, "--format", "jsonl", "--quiet", "-o", answers]
         one, all_cores = (timed([*command, "--jobs", jobs], 7, env)[0] for jobs in ("1", "0"))
         theirs = None
         if python is not None:
-            call = [str(python), str(ROOT / "benches" / "sentences.py"), str(ROOT / "data" / "training"), str(folder / "sentences.jsonl")]
+            asked = folder / "sentences.json"
+            asked.write_text(json.dumps(sentences), encoding="utf-8")
+            call = [str(python), str(ROOT / "benches" / "sentences.py"), str(training), str(asked)]
             single = env | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             done = subprocess.run(call, env=single, capture_output=True, text=True, check=True)
             theirs = float(done.stdout.split()[-1])

@@ -100,11 +100,7 @@ impl Digest {
             let quote = Quote {
                 confidence: best.confidence,
                 document: 0,
-                id: match &source.id {
-                    Value::String(id) => Value::String(line(id, NAME_CHARS)),
-                    Value::Number(id) => Value::Number(id.clone()),
-                    id => Value::String(line(&id.to_string(), NAME_CHARS)),
-                },
+                id: kept(&source.id),
                 source: line(&source.source, NAME_CHARS),
                 date: date.clone(),
                 line: best.line,
@@ -118,6 +114,15 @@ impl Digest {
         let lists = [&mapping.groups, &mapping.software, &mapping.campaigns];
         let named = lists.into_iter().flat_map(|list| hand_off.named(list).map(|f| f.id)).collect();
         Digest { date, techniques, named }
+    }
+}
+
+/// What is kept of an ID: a number as it is, all else as a line of text.
+fn kept(id: &Value) -> Value {
+    match id {
+        Value::String(id) => Value::String(line(id, NAME_CHARS)),
+        Value::Number(id) => Value::Number(id.clone()),
+        id => Value::String(line(&id.to_string(), NAME_CHARS)),
     }
 }
 
@@ -223,9 +228,7 @@ impl<'a, D: AsRef<[u8]>> Summary<'a, D> {
         self.documents += 1;
         self.failed += 1;
         if self.failures.len() < FAILURES {
-            let id =
-                if source.id.is_number() { source.id.clone() } else { line(source.id.as_str().unwrap_or_default(), NAME_CHARS).into() };
-            self.failures.push(Failure { id, source: line(&source.source, NAME_CHARS), error: line(error, NAME_CHARS) });
+            self.failures.push(Failure { id: kept(&source.id), source: line(&source.source, NAME_CHARS), error: line(error, NAME_CHARS) });
         }
     }
 

@@ -131,6 +131,13 @@ fn a_fields_value_is_read_whatever_tool_wrote_it() {
     let utf16 = one("generated-utf16.json");
     assert_eq!(utf16.techniques[0].comment.as_deref(), Some("zwölf Gruppen"));
     assert_eq!(utf16.attack_major(), Some("17"));
+    // Most of it in a script whose characters have no zero byte, and no byte order mark.
+    let comment = "横展開".repeat(500);
+    let text = serde_json::json!({"domain": "enterprise-attack", "techniques": [{"techniqueID": "T1021", "comment": comment}]}).to_string();
+    for units in [u16::to_le_bytes, u16::to_be_bytes] {
+        let read = layer::parse(&text.encode_utf16().flat_map(units).collect::<Vec<u8>>()).unwrap();
+        assert_eq!(read.layers[0].techniques[0].comment.as_deref(), Some(&*comment));
+    }
     let v3 = one("version-3.json");
     assert_eq!((v3.versions.layer.as_deref(), v3.attack_domain()), (Some("3.0"), Some(Domain::Enterprise)));
     let hand = one("hand-edited.json");

@@ -215,19 +215,9 @@ pub(crate) enum InputKind {
 }
 
 impl InputKind {
-    /// The kind that is given; none for `auto`.
+    /// The kind that is given; none for `auto`, which is no kind's name.
     pub(crate) fn given(self) -> Option<Kind> {
-        match self {
-            InputKind::Auto => None,
-            InputKind::Text => Some(Kind::Text),
-            InputKind::Markdown => Some(Kind::Markdown),
-            InputKind::Html => Some(Kind::Html),
-            InputKind::Pdf => Some(Kind::Pdf),
-            InputKind::Docx => Some(Kind::Docx),
-            InputKind::Eml => Some(Kind::Eml),
-            InputKind::Json => Some(Kind::Json),
-            InputKind::Jsonl => Some(Kind::Jsonl),
-        }
+        self.to_possible_value()?.get_name().parse().ok()
     }
 }
 

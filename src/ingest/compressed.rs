@@ -96,7 +96,7 @@ pub fn unpacked(mut stream: impl Read + Send + 'static) -> io::Result<Box<dyn Bu
     let stream = Cursor::new(head).chain(stream);
     let Some(packing) = packing else { return Ok(Box::new(BufReader::with_capacity(1 << 16, stream))) };
     let packed = Arc::new(AtomicU64::new(0));
-    let stream = BufReader::with_capacity(1 << 16, Counted { inner: stream, count: Arc::clone(&packed) });
+    let stream = BufReader::with_capacity(1 << 16, Counted::new(stream, Arc::clone(&packed)));
     let decoder: Box<dyn Read + Send> = match packing {
         Packing::Gzip => Box::new(MultiGzDecoder::new(stream)),
         Packing::Zstd => Box::new(Frames::new(stream)),
@@ -104,10 +104,17 @@ pub fn unpacked(mut stream: impl Read + Send + 'static) -> io::Result<Box<dyn Bu
     Ok(Box::new(BufReader::with_capacity(1 << 16, Inflated { decoder, packing, packed, inflated: 0 })))
 }
 
-/// Counts what is read.
-struct Counted<R> {
+/// Counts the bytes that are read.
+pub struct Counted<R> {
     inner: R,
     count: Arc<AtomicU64>,
+}
+
+impl<R> Counted<R> {
+    /// Counts into `count`, on top of what it holds.
+    pub fn new(inner: R, count: Arc<AtomicU64>) -> Counted<R> {
+        Counted { inner, count }
+    }
 }
 
 impl<R: Read> Read for Counted<R> {

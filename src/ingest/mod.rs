@@ -28,7 +28,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use crate::text::{Document, MAX_TEXT_BYTES};
-pub use compressed::unpacked;
+pub use compressed::{Counted, unpacked};
 pub use date::day;
 pub use json::{record, take};
 

@@ -44,7 +44,7 @@ pub fn parse(bytes: &[u8]) -> Result<File, Error> {
     if bytes.len() as u64 > MAX_TEXT_BYTES {
         return Err(Error::NotText(ingest::Error::TooLarge));
     }
-    let text = ingest::decode(bytes.to_vec()).map_err(Error::NotText)?;
+    let text = decode(bytes)?;
     let value: Value = serde_json::from_str(&text).map_err(Error::NotJson)?;
     let (values, array) = match value {
         Value::Array(values) => (values, true),
@@ -63,6 +63,16 @@ pub fn parse(bytes: &[u8]) -> Result<File, Error> {
         layers.push(layer(map));
     }
     Ok(File { layers, array, text })
+}
+
+/// UTF-16 without a byte order mark is told by its zero bytes: a layer begins with ASCII, whatever its comments are in.
+fn decode(bytes: &[u8]) -> Result<String, Error> {
+    let marked = match bytes {
+        [0, first, ..] if *first != 0 => Some([&[0xfe, 0xff], bytes].concat()),
+        [first, 0, ..] if *first != 0 => Some([&[0xff, 0xfe], bytes].concat()),
+        _ => None,
+    };
+    ingest::decode(marked.unwrap_or_else(|| bytes.to_vec())).map_err(Error::NotText)
 }
 
 /// Takes a value out of a map where `read` accepts it; leaves it otherwise. Null is taken for nothing.

@@ -11,13 +11,13 @@ use super::super::{Knowledge, map};
 use super::{open_release, read, release_of, upgrade_to};
 use ttpmap::export::table::printable;
 use ttpmap::index::ObjectRef;
-use ttpmap::ingest::{self, Hints, Part};
+use ttpmap::ingest::{self, Hints};
 use ttpmap::kb::State;
 use ttpmap::layer::make::{Annotation, Maker, Scoring, annotations, line_annotations, of_mapping};
 use ttpmap::layer::upgrade::{Outcome as Became, Pick, Upgrade};
 use ttpmap::layer::{self, Layer};
 use ttpmap::lookup::{fold, is_clear, lookup};
-use ttpmap::rank::{Options, Workspace};
+use ttpmap::rank::{Found, Options, Workspace};
 use ttpmap::{AttackId, Document, Index, Kind, Mapper};
 
 /// A layer being made out of what the command line names.
@@ -169,41 +169,37 @@ impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> Making<'u, 'a, 's, D> {
 
     /// Maps narratives on all cores; every one is a source.
     pub(super) fn narratives(&mut self, paths: &[PathBuf]) -> anyhow::Result<()> {
-        let mut files: Vec<String> = Vec::new();
+        let mut files: Vec<PathBuf> = Vec::new();
         for path in paths {
             let before = files.len();
             if path.is_dir() {
                 for entry in map::walk(path, &[])? {
                     match entry {
-                        map::Entry::File(path) => files.push(path.display().to_string()),
+                        map::Entry::File(path) => files.push(path),
                         map::Entry::Failed { path, why } => {
                             self.failed = true;
                             anstream::eprintln!("ttpmap: {}: {why}", printable(&path.display().to_string()));
                         }
                     }
                 }
-                files.retain(|name| ingest::Kind::of_name(name) != Some(ingest::Kind::Jsonl));
+                files.retain(|path| ingest::Kind::of_name(&path.to_string_lossy()) != Some(ingest::Kind::Jsonl));
                 if files.len() == before {
                     bail!("{}: no file in it that is read (.txt, .md, .html, .pdf, .docx, .eml and the like)", path.display());
                 }
             } else {
                 std::fs::metadata(path).with_context(|| path.display().to_string())?;
-                files.push(path.display().to_string());
+                files.push(path.clone());
             }
             self.titles.push(path.display().to_string());
         }
         let mapper = Mapper::new(self.upgrade.index());
         let options = Options { min_confidence: self.settings.config.min_confidence, ..Options::default() };
-        let say = |e: ingest::Error| format!("{:#}", anyhow::Error::from(e));
         let mapped: Vec<(String, Result<Vec<Annotation>, String>)> = files
             .into_par_iter()
-            .map_init(Workspace::default, |workspace, name| {
-                let hints = Hints { name: Some(&name), ..Hints::default() };
-                let parts = ingest::read_file(Path::new(&name)).and_then(|bytes| ingest::read(bytes, hints, &ingest::Options::default()));
-                let read = |part: Part| part.document.map(|d| asserted(&mapper, workspace, &d, &options));
-                let listed = parts.and_then(|parts| parts.into_iter().map(read).collect::<Result<Vec<_>, _>>());
-                let listed = listed.map(|l| l.concat()).map_err(say);
-                (name, listed)
+            .map_init(Workspace::default, |workspace, path| {
+                let name = path.display().to_string();
+                let listed = ingest::read_file(&path).and_then(|bytes| asserted(&mapper, workspace, bytes, &name, &options));
+                (name, listed.map_err(map::unread))
             })
             .collect();
         for (name, result) in mapped {
@@ -225,16 +221,30 @@ impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> Making<'u, 'a, 's, D> {
     }
 }
 
-/// The asserted techniques of a narrative, each with its first piece of evidence.
-fn asserted<D: AsRef<[u8]>>(mapper: &Mapper<'_, D>, workspace: &mut Workspace, document: &Document, options: &Options) -> Vec<Annotation> {
-    let mapping = mapper.map_with(workspace, document, options);
-    let one = |found: &ttpmap::rank::Found| {
-        let first = found.evidence.iter().find(|e| e.status == found.status);
-        let said = first.map(|e| format!("line {}: {}", e.line, printable(e.segment.of(document.text()))));
-        let comment = said.unwrap_or_default().chars().take(240).collect();
-        Annotation { score: Some(f64::from((found.confidence * 100.0).round())), comment, ..Annotation::new(found.id) }
-    };
-    mapping.asserted().map(one).collect()
+/// The asserted techniques of a narrative, each with its first piece of evidence; of every narrative, where there are
+/// several in it.
+fn asserted<D: AsRef<[u8]>>(
+    mapper: &Mapper<'_, D>,
+    workspace: &mut Workspace,
+    bytes: Vec<u8>,
+    name: &str,
+    options: &Options,
+) -> Result<Vec<Annotation>, ingest::Error> {
+    let hints = Hints { name: (name != "-").then_some(name), ..Hints::default() };
+    let mut out = Vec::new();
+    for part in ingest::read(bytes, hints, &ingest::Options::default())? {
+        let document = part.document?;
+        let mapping = mapper.map_with(workspace, &document, options);
+        out.extend(mapping.asserted().map(|found| annotation(&document, found)));
+    }
+    Ok(out)
+}
+
+fn annotation(document: &Document, found: &Found) -> Annotation {
+    let first = found.evidence.iter().find(|e| e.status == found.status);
+    let said = first.map(|e| format!("line {}: {}", e.line, printable(e.segment.of(document.text()))));
+    let comment = said.unwrap_or_default().chars().take(240).collect();
+    Annotation { score: Some(f64::from((found.confidence * 100.0).round())), comment, ..Annotation::new(found.id) }
 }
 
 /// The records that `map` wrote, as JSON or JSON Lines; None for anything else.
@@ -391,15 +401,10 @@ impl<'s> Operands<'s> {
         let is_narrative = path.is_dir() || !is_list();
         if is_narrative && !path.is_dir() {
             let mapper = Mapper::new(upgrade.index());
-            let hints = Hints { name: (word != "-").then_some(word), ..Hints::default() };
-            let parts = ingest::read(bytes, hints, &ingest::Options::default()).with_context(|| word.to_owned())?;
             let options = Options { min_confidence: self.settings.config.min_confidence, ..Options::default() };
-            let mut workspace = Workspace::default();
-            for part in parts {
-                let document = part.document.with_context(|| word.to_owned())?;
-                for annotation in asserted(&mapper, &mut workspace, &document, &options) {
-                    let _ = new.maker.add(&annotation, word);
-                }
+            let listed = asserted(&mapper, &mut Workspace::default(), bytes, word, &options).with_context(|| word.to_owned())?;
+            for annotation in &listed {
+                let _ = new.maker.add(annotation, word);
             }
             new.titles.push(if word == "-" { "standard input".to_owned() } else { stem(word) });
         } else if is_narrative {

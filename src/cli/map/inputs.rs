@@ -14,7 +14,7 @@ use super::super::settings::Settings;
 use super::resume::{Position, Seen, State};
 use super::walk::{Entry, walk};
 use super::web::{self, Page, Web};
-use ttpmap::ingest::{self, Hints, Part};
+use ttpmap::ingest::{self, Counted, Hints, Part};
 use ttpmap::text::MAX_TEXT_BYTES;
 
 /// Inputs mapped at a time: as many as this, or as much text as the others say, one input more at most.
@@ -54,13 +54,21 @@ pub(super) enum Work {
     /// A file, read when its turn comes.
     File { name: String, path: PathBuf },
     /// What was read already: standard input, a page.
-    Bytes { name: String, bytes: Result<Vec<u8>, ingest::Error>, file_name: String, content_type: Option<String> },
+    Bytes { name: String, fetched: Fetched },
     /// What was read for `--text-out`.
     Parts { name: String, parts: Vec<Part> },
     /// A line of JSON Lines, by number from 1, or what is wrong with it.
     Line { name: Arc<str>, number: usize, line: Result<Vec<u8>, String> },
     /// An input that can't be had.
     Failed { name: String, error: String },
+}
+
+/// The bytes of an input, and what is known of them.
+pub(super) struct Fetched {
+    pub(super) bytes: Result<Vec<u8>, ingest::Error>,
+    /// What they go by; `-` for none.
+    pub(super) file_name: String,
+    pub(super) content_type: Option<String>,
 }
 
 /// Works, each with the bytes that it takes a progress bar on.
@@ -119,6 +127,10 @@ impl Inputs {
         let web = Web::new(args, settings)?;
         let mut rest = VecDeque::new();
         let (mut many, mut folders) = (false, false);
+        // What this run writes, or an earlier one wrote, is none of its inputs.
+        let own = [settings.output.as_deref(), args.resume.as_deref()];
+        let own: Vec<PathBuf> = own.into_iter().flatten().filter_map(|p| p.canonicalize().ok()).collect();
+        let is_own = |path: &Path| own.iter().any(|o| o.file_name() == path.file_name() && path.canonicalize().is_ok_and(|p| p == *o));
         for name in &args.inputs {
             if name == "-" {
                 rest.push_back(Input::Stdin);
@@ -141,10 +153,6 @@ impl Inputs {
             if entries.is_empty() {
                 bail!("{name}: no file in it that --glob picks and .ttpmapignore leaves");
             }
-            // What this run writes, or an earlier one wrote, is none of its inputs.
-            let own = [settings.output.as_deref(), args.resume.as_deref()];
-            let own: Vec<PathBuf> = own.into_iter().flatten().filter_map(|p| p.canonicalize().ok()).collect();
-            let is_own = |path: &Path| own.iter().any(|o| o.file_name() == path.file_name() && path.canonicalize().is_ok_and(|p| p == *o));
             rest.extend(entries.into_iter().filter_map(|entry| match entry {
                 Entry::File(path) => (!is_own(&path)).then_some(Input::File { path, of_folder: true }),
                 Entry::Failed { path, why } => Some(Input::Failed { path, error: why }),
@@ -267,17 +275,22 @@ impl Inputs {
 
     /// Reads an input as a whole.
     fn parts(&mut self, input: Input) -> anyhow::Result<Vec<Part>> {
+        let Fetched { bytes, file_name, content_type } = self.fetched(input)?;
+        Ok(self.reading.read(bytes, &file_name, content_type.as_deref())?)
+    }
+
+    /// The bytes of an input.
+    fn fetched(&mut self, input: Input) -> anyhow::Result<Fetched> {
         let name = input.name();
-        let (bytes, file_name, content_type) = match input {
-            Input::Stdin => (ingest::read_bounded(io::stdin().lock()), name, None),
-            Input::File { path, .. } => (ingest::read_file(&path), name, None),
+        Ok(match input {
+            Input::Stdin => Fetched { bytes: ingest::read_bounded(io::stdin().lock()), file_name: name, content_type: None },
+            Input::File { path, .. } => Fetched { bytes: ingest::read_file(&path), file_name: name, content_type: None },
             Input::Web(address) => {
                 let Page { bytes, file_name, content_type } = self.web.get(&address)?;
-                (Ok(bytes), file_name, content_type)
+                Fetched { bytes: Ok(bytes), file_name, content_type }
             }
             Input::Failed { error, .. } => bail!("{error}"),
-        };
-        Ok(self.reading.read(bytes, &file_name, content_type.as_deref())?)
+        })
     }
 
     /// What is to be mapped next; nothing at the end.
@@ -313,24 +326,12 @@ impl Inputs {
             let begin = self.begin.take();
             let (name, seen) = (input.name(), input.seen());
             let (work, size) = match input {
-                Input::Failed { error, .. } => (Work::Failed { name, error }, 0),
                 Input::Stdin if self.is_stream(&name) => match Records::open(seen.clone(), io::stdin(), None) {
                     Ok(records) => {
                         self.records = Some(records);
                         continue;
                     }
                     Err(e) => (Work::Failed { name, error: e.to_string() }, 0),
-                },
-                Input::Stdin => {
-                    let bytes = ingest::read_bounded(io::stdin().lock());
-                    (Work::Bytes { name, bytes, file_name: "-".to_owned(), content_type: None }, 0)
-                }
-                Input::Web(address) => match self.web.get(&address) {
-                    Ok(page) => {
-                        let Page { bytes, file_name, content_type } = page;
-                        (Work::Bytes { name, bytes: Ok(bytes), file_name, content_type }, 0)
-                    }
-                    Err(e) => (Work::Failed { name, error: format!("{e:#}") }, 0),
                 },
                 Input::File { path, of_folder } if self.is_stream(&name) && (!of_folder || path.is_file()) => {
                     let size = seen.size;
@@ -342,10 +343,11 @@ impl Inputs {
                         Err(e) => (Work::Failed { name, error: e.to_string() }, size),
                     }
                 }
-                Input::File { path, .. } => {
-                    let size = seen.size;
-                    (Work::File { name, path }, size)
-                }
+                Input::File { path, .. } => (Work::File { name, path }, seen.size),
+                input => match self.fetched(input) {
+                    Ok(fetched) => (Work::Bytes { name, fetched }, 0),
+                    Err(e) => (Work::Failed { name, error: format!("{e:#}") }, 0),
+                },
             };
             self.finished.push(seen);
             return Some((work, size));
@@ -370,7 +372,7 @@ struct Records {
 impl Records {
     fn open(seen: Seen, input: impl Read + Send + 'static, begin: Option<Position>) -> io::Result<Records> {
         let read = Arc::new(AtomicU64::new(0));
-        let mut reader = ingest::unpacked(Counted { inner: input, count: Arc::clone(&read) })?;
+        let mut reader = ingest::unpacked(Counted::new(input, Arc::clone(&read)))?;
         let (mut line, mut offset) = (0, 0);
         if let Some(begin) = begin {
             // Packed or not, what was done is read over.
@@ -441,19 +443,5 @@ impl Records {
                 return;
             }
         }
-    }
-}
-
-/// Counts what is read.
-struct Counted<R> {
-    inner: R,
-    count: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.count.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::args::{MapArgs, ProfileName};
 use super::settings::Settings;
 use super::{Outcome, open_index};
-use inputs::{Inputs, Reading, Work};
+use inputs::{Fetched, Inputs, Reading, Work};
 use output::{Output, Shape, source_of};
 use progress::Progress;
 use resume::{Journal, State};
@@ -335,13 +335,13 @@ pub(super) fn platforms<D: AsRef<[u8]>>(index: &Index<D>, wanted: &[String]) -> 
 
 impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
     fn map(&self, workspace: &mut Workspace, work: Work) -> Vec<Done> {
-        let say = |e: ingest::Error| format!("{:#}", anyhow::Error::from(e));
         let (name, parts) = match work {
             Work::File { name, path } => {
                 let parts = self.reading.read(ingest::read_file(&path), &name, None);
                 (name, parts)
             }
-            Work::Bytes { name, bytes, file_name, content_type } => {
+            Work::Bytes { name, fetched } => {
+                let Fetched { bytes, file_name, content_type } = fetched;
                 let parts = self.reading.read(bytes, &file_name, content_type.as_deref());
                 (name, parts)
             }
@@ -350,7 +350,7 @@ impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
                 let part = record(&line, number, &self.reading.options);
                 // The text is out of it; the line may be as large again.
                 drop(line);
-                return vec![self.map_one(workspace, &source_of_part(&name, &part), part.document.map_err(say))];
+                return vec![self.map_one(workspace, &source_of_part(&name, &part), part.document.map_err(unread))];
             }
             Work::Line { name, number, line: Err(error) } => {
                 let source = Source { id: Value::from(number), ..source_of(&name) };
@@ -359,9 +359,9 @@ impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
             Work::Failed { name, error } => return vec![self.map_one(workspace, &source_of(&name), Err(error))],
         };
         match parts {
-            Err(e) => vec![self.map_one(workspace, &source_of(&name), Err(say(e)))],
+            Err(e) => vec![self.map_one(workspace, &source_of(&name), Err(unread(e)))],
             Ok(parts) => {
-                let one = |part: Part| self.map_one(workspace, &source_of_part(&name, &part), part.document.map_err(say));
+                let one = |part: Part| self.map_one(workspace, &source_of_part(&name, &part), part.document.map_err(unread));
                 parts.into_iter().map(one).collect()
             }
         }
@@ -398,6 +398,11 @@ impl<D: AsRef<[u8]> + Sync> Job<'_, D> {
         let layout = table::Layout { width: self.width, explain: self.options.explain, ..table::Layout::default() };
         Produced::Rendered(render(self.format, self.index, (source, document, mapping), &self.hand_off, layout))
     }
+}
+
+/// Why an input could not be read, in a line.
+pub(super) fn unread(error: ingest::Error) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }
 
 /// What a part of an input is called: the ID of a JSON record, the name of an attachment behind that of its mail.
