@@ -2,13 +2,15 @@
 CARGO  ?= cargo
 ATTACK ?= ../shared/attack
 EVAL   ?= ../shared/eval
+TEXTS  ?= ../shared/train
+MODEL  ?= models/encoder.ttpmodel
 KB     ?= data/enterprise.ttpkb
 TRAIN  ?=
 DATE   ?= $(shell date -u +%Y-%m-%d)
 BUNDLE  = enterprise-attack-18.1.json
 FACTS   = enterprise-attack-19.2-facts.json
 
-.PHONY: help build test lint data lexicon-report bench check
+.PHONY: help build test lint data encoder lexicon-report bench check
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +34,9 @@ data: build ## The built-in knowledge base, from ATTACK= and EVAL= folders with 
 	target/release/ttpmap kb build "$$tmp/$(BUNDLE)" --facts $(ATTACK)/$(FACTS) --curated data --facts-only \
 	  --train data --train-reports "$$tmp/many-vendors-train.jsonl" --train-others "$$tmp/tram-a.jsonl" \
 	  --train-others "$$tmp/annoctr-train.jsonl" --date $(DATE) $(TRAIN) -o $(KB)
+
+encoder: build ## The encoder's model file, models/encoder.ttpmodel, and the built-in knowledge base; hours
+	ATTACK=$(ATTACK) EVAL=$(EVAL) TEXTS=$(TEXTS) DATE=$(DATE) BUNDLE=$(BUNDLE) FACTS=$(FACTS) KB=$(KB) MODEL=$(MODEL) tools/encoder/run.sh
 
 lexicon-report: build ## How often each phrase and rule fires in the labelled reports, and is right
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \

@@ -538,8 +538,8 @@ pub struct Evaluator<'a, D> {
 
 impl<'a, D: AsRef<[u8]> + Sync> Evaluator<'a, D> {
     /// Begins with nothing measured.
-    pub fn new(index: &'a Index<D>, options: Options) -> Evaluator<'a, D> {
-        let mut evaluator = Evaluator { index, mapper: Mapper::new(index), options, only: ByLevel::default(), report: Report::default() };
+    pub fn new(mapper: Mapper<'a, D>, options: Options) -> Evaluator<'a, D> {
+        let mut evaluator = Evaluator { index: mapper.index(), mapper, options, only: ByLevel::default(), report: Report::default() };
         for level in Level::ALL {
             let ids = evaluator.options.only.iter().map(|id| level.up(evaluator.current(*id))).collect();
             *evaluator.only.of(level) = ids;

@@ -24,6 +24,7 @@
 #![warn(clippy::print_stdout)]
 
 pub mod curated;
+pub mod encoder;
 pub mod eval;
 pub mod export;
 pub mod index;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use crate::encoder::{self, EncoderModel};
 use crate::index::{Index, ObjectRef};
 use crate::kb::id::{AttackId, Kind};
 use crate::kb::{RelationKind, State};
@@ -201,6 +202,24 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         }
     }
 
+    /// The same with an encoder beside the knowledge base's linear models. They were trained together; with a knowledge
+    /// base of another release the encoder speaks of the techniques that both know.
+    ///
+    /// # Errors
+    /// Where the model file is damaged.
+    pub fn with_encoder(index: &'a Index<D>, encoder: &'a EncoderModel) -> Result<Mapper<'a, D>, encoder::Error> {
+        let mut mapper = Mapper::new(index);
+        match mapper.model.as_mut().map(|model| model.join(encoder)) {
+            Some(false) => Err(encoder::Error::Parts),
+            _ => Ok(mapper),
+        }
+    }
+
+    /// The knowledge base.
+    pub fn index(&self) -> &'a Index<D> {
+        self.index
+    }
+
     /// The threshold that is used where none is given.
     pub fn default_min_confidence(&self, profile: Profile) -> f32 {
         self.model.as_ref().map_or(DEFAULT_MIN_CONFIDENCE, |model| model.threshold(profile))
@@ -236,7 +255,8 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
         let segments = document.segments()[part].iter().map(placed);
         let sightings: Vec<Sighting> = segments.map(|segment| self.finders.read(document.text(), segment, scratch)).collect();
         let section_tactics = self.section_tactics(&sightings);
-        let mut judgement = self.model.as_ref().map(|model| model.judge(&self.finders, document, &sightings, min, options.explain));
+        let mut judgement =
+            self.model.as_ref().map(|model| model.judge(&self.finders, document, &sightings, min, options.profile, options.explain));
         let candidates = match &mut judgement {
             Some(judgement) => std::mem::take(&mut judgement.candidates),
             None => sightings.iter().map(|s| self.without_model(s)).collect(),

@@ -34,6 +34,9 @@ pub(crate) struct Shared {
     /// Use this knowledge base file (.ttpkb)
     #[arg(long, global = true, env = "TTPMAP_KB", value_name = "FILE")]
     pub(crate) kb: Option<PathBuf>,
+    /// Use this encoder (.ttpmodel) instead of the installed one
+    #[arg(long, global = true, env = "TTPMAP_MODEL", value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
     /// Never use the network
     #[arg(long, global = true, env = "TTPMAP_OFFLINE", value_parser = FalseyValueParser::new())]
     pub(crate) offline: bool,
@@ -122,7 +125,7 @@ pub(crate) struct MapArgs {
     /// Leave out what is less sure than this (0 to 1); 0 lists every candidate of every sentence
     #[arg(long, env = "TTPMAP_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
     pub(crate) min_confidence: Option<f32>,
-    /// Which threshold, where --min-confidence gives none
+    /// How much is read, and which threshold where --min-confidence gives none
     #[arg(long, env = "TTPMAP_PROFILE", value_name = "PROFILE", default_value = "balanced")]
     pub(crate) profile: ProfileName,
     /// Only techniques of these statuses, comma-separated: asserted, prevented, negated, hypothetical, defensive, generic
@@ -223,12 +226,25 @@ impl InputKind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProfileName {
+    /// Without the encoder: for streams and small machines
+    Fast,
     /// Few false alarms
     Precise,
     /// The best balance of both
     Balanced,
-    /// Few misses
+    /// Few misses; the encoder reads every sentence
     Thorough,
+}
+
+impl From<ProfileName> for ttpmap::model::Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::Fast => Self::Fast,
+            ProfileName::Precise => Self::Precise,
+            ProfileName::Balanced => Self::Balanced,
+            ProfileName::Thorough => Self::Thorough,
+        }
+    }
 }
 
 fn probability(text: &str) -> Result<f32, String> {
@@ -281,7 +297,7 @@ pub(crate) struct EvalArgs {
     /// Leave out what is less sure than this (0 to 1) in whole reports
     #[arg(long, env = "TTPMAP_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
     pub(crate) min_confidence: Option<f32>,
-    /// Which threshold, where --min-confidence gives none
+    /// How much is read, and which threshold where --min-confidence gives none
     #[arg(long, env = "TTPMAP_PROFILE", value_name = "PROFILE", default_value = "balanced")]
     pub(crate) profile: ProfileName,
     /// The annotators looked for these techniques only: leave others out, given and found
@@ -304,10 +320,13 @@ pub(crate) struct UpdateArgs {
     /// This ATT&CK release instead of the newest, such as 18.1
     #[arg(long, value_name = "X.Y")]
     pub(crate) attack_version: Option<String>,
-    /// Download the bundle from here instead of the official place
+    /// Fetch the encoder that `map` reads with beside the built-in models (16 MB), instead of a bundle
+    #[arg(long, conflicts_with_all = ["attack_version"])]
+    pub(crate) models: bool,
+    /// Download from here instead of the official place
     #[arg(long, value_name = "URL", conflicts_with = "from")]
     pub(crate) url: Option<String>,
-    /// Read the bundle from a file instead of downloading it; - for standard input
+    /// Read from a file instead of downloading it; - for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<PathBuf>,
     /// Trust this certificate authority too (PEM)
@@ -360,6 +379,13 @@ pub(crate) enum KbCommand {
     /// Tell for each phrase of the lexicon how often it fires in labelled reports, and how often it is right
     #[command(hide = true)]
     LexiconReport(LexiconReportArgs),
+    /// Tell what the encoder by itself says of the lessons of `kb build --encoder-lessons` (JSONL)
+    #[command(hide = true)]
+    Answers {
+        /// The lessons
+        #[arg(value_name = "FILE")]
+        lessons: PathBuf,
+    },
     /// Remove an installed release
     Remove {
         /// The release, such as 18.1
@@ -432,6 +458,18 @@ pub(crate) struct KbBuildArgs {
     /// With --train: labelled texts, which count half
     #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
     pub(crate) train_texts: Vec<PathBuf>,
+    /// With --train: write what the encoder learns from (JSONL, see docs/accuracy.md) instead of a knowledge base
+    #[arg(long, requires = "train", hide_short_help = true)]
+    pub(crate) encoder_lessons: bool,
+    /// With --train: what encoders say of reports that they have not seen (JSONL, written by tools/encoder)
+    #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
+    pub(crate) encoder_scores: Vec<PathBuf>,
+    /// With --train: the encoder's weights (safetensors, written by tools/encoder)
+    #[arg(long, value_name = "FILE", requires_all = ["encoder_scores", "model_out"], hide_short_help = true)]
+    pub(crate) encoder: Option<PathBuf>,
+    /// With --encoder: where its model file goes
+    #[arg(long, value_name = "FILE", requires = "encoder", hide_short_help = true)]
+    pub(crate) model_out: Option<PathBuf>,
     /// With --train: leave a part out, to see what it is worth
     #[arg(long, value_name = "PART", requires = "train", value_delimiter = ',', hide_short_help = true)]
     pub(crate) without: Vec<Part>,

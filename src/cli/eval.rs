@@ -9,14 +9,14 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
-use super::args::{EvalArgs, ProfileName};
+use super::args::EvalArgs;
 use super::settings::Settings;
-use super::{Outcome, open_index};
+use super::{Outcome, mapper, open_encoder, open_index};
+use ttpmap::encoder::EncoderModel;
 use ttpmap::eval::{BINS, ByLevel, Calibration, Counts, DEPTHS, Evaluator, Options, Report, four_digits, read_jsonl};
 use ttpmap::export::json::SCHEMA;
 use ttpmap::export::table::{fit, printable};
 use ttpmap::index::ObjectRef;
-use ttpmap::model::Profile;
 use ttpmap::{AttackId, Index};
 
 const BOLD: Style = Style::new().bold();
@@ -47,11 +47,12 @@ pub(crate) fn run(args: &EvalArgs, settings: &Settings) -> anyhow::Result<Outcom
     }
     let index = open_index(settings)?;
     let options = options(args, settings)?;
+    let encoder = open_encoder(settings, options.profile)?;
     let threads = args.jobs.or(settings.config.jobs).unwrap_or(0);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("starting threads")?;
     let mut all = Vec::new();
     for file in &args.files {
-        all.push(measure(&pool, &index, &options, file)?);
+        all.push(measure(&pool, &index, encoder.as_ref(), &options, file)?);
     }
     if json {
         let mut rows: Vec<Value> = all.iter().map(|m| figures(&index, m, args.top.unwrap_or(usize::MAX))).collect();
@@ -65,16 +66,18 @@ pub(crate) fn run(args: &EvalArgs, settings: &Settings) -> anyhow::Result<Outcom
 }
 
 fn options(args: &EvalArgs, settings: &Settings) -> anyhow::Result<Options> {
-    let profile = match args.profile {
-        ProfileName::Precise => Profile::Precise,
-        ProfileName::Balanced => Profile::Balanced,
-        ProfileName::Thorough => Profile::Thorough,
-    };
+    let profile = args.profile.into();
     let only = args.only.iter().map(|id| id.trim().parse()).collect::<Result<Vec<AttackId>, _>>().context("--only")?;
     Ok(Options { min_confidence: args.min_confidence.or(settings.config.min_confidence), profile, only })
 }
 
-fn measure<D: AsRef<[u8]> + Sync>(pool: &rayon::ThreadPool, index: &Index<D>, options: &Options, file: &Path) -> anyhow::Result<Measured> {
+fn measure<D: AsRef<[u8]> + Sync>(
+    pool: &rayon::ThreadPool,
+    index: &Index<D>,
+    encoder: Option<&EncoderModel>,
+    options: &Options,
+    file: &Path,
+) -> anyhow::Result<Measured> {
     let (name, reader): (String, Box<dyn BufRead>) = if file == Path::new("-") {
         ("standard input".to_owned(), Box::new(io::stdin().lock()))
     } else {
@@ -82,7 +85,7 @@ fn measure<D: AsRef<[u8]> + Sync>(pool: &rayon::ThreadPool, index: &Index<D>, op
         let reader = BufReader::with_capacity(1 << 16, File::open(file).with_context(|| name.clone())?);
         (name, Box::new(reader))
     };
-    let mut evaluator = Evaluator::new(index, options.clone());
+    let mut evaluator = Evaluator::new(mapper(index, encoder)?, options.clone());
     let mut reports = read_jsonl(reader, &name);
     loop {
         let (mut batch, mut bytes) = (Vec::new(), 0);

@@ -11,6 +11,7 @@ use super::args::{KbBuildArgs, KbCommand, LexiconReportArgs, Part};
 use super::settings::Settings;
 use super::{Outcome, open_index};
 use ttpmap::curated::Curated;
+use ttpmap::encoder::About;
 use ttpmap::index::build::{self, Prose};
 use ttpmap::kb::{History, KnowledgeBase, State, facts};
 use ttpmap::model::adapt::adapt;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: KbCommand, settings: &Settings) -> anyhow::Result<Out
         KbCommand::Info { verify, format } => info(settings, verify, &format),
         KbCommand::List { format } => list(settings, &format),
         KbCommand::Build(args) => build_file(&args, settings),
+        KbCommand::Answers { lessons } => answers(&lessons, settings),
         KbCommand::LexiconReport(args) => report_lexicon(&args, settings),
         KbCommand::Use { version } => {
             let store = Store::of_user()?;
@@ -189,6 +191,12 @@ fn build_file(args: &KbBuildArgs, settings: &Settings) -> anyhow::Result<Outcome
         facts::overlay(&mut kb, &bytes).with_context(|| path.display().to_string())?;
     }
     kb.provenance.date.clone_from(&args.date);
+    if let Some(folder) = args.train.as_deref().filter(|_| args.encoder_lessons) {
+        let curated = args.curated.as_deref().map(Curated::read).transpose()?.unwrap_or_default().moved_to(&kb).0;
+        let (index, corpus, options) = lessons(args, folder, &kb, &curated)?;
+        settings.write(model::lessons::lessons(&index, &kb, &corpus, &options).as_bytes())?;
+        return Ok(Outcome::Done);
+    }
     let prose = if args.facts_only { Prose::Drop } else { Prose::Keep };
     settings.write(&build_index(kb, Some(args), prose, settings)?)?;
     Ok(Outcome::Done)
@@ -224,6 +232,13 @@ pub(crate) fn build_index(mut kb: KnowledgeBase, own: Option<&KbBuildArgs>, pros
     Ok(build::build(&kb, &curated, &adapted, prose)?)
 }
 
+fn answers(lessons: &Path, settings: &Settings) -> anyhow::Result<Outcome> {
+    let model = super::open_encoder(settings, model::Profile::Balanced)?.context("there is no encoder to ask")?;
+    let text = std::fs::read_to_string(lessons).with_context(|| lessons.display().to_string())?;
+    settings.write(model::lessons::answers(&model, &text).with_context(|| lessons.display().to_string())?.as_bytes())?;
+    Ok(Outcome::Done)
+}
+
 /// Tab-separated: technique, phrase or pattern, sentences it fires in, right, right but for the sub-technique, and the
 /// share of the last; worst first.
 fn report_lexicon(args: &LexiconReportArgs, settings: &Settings) -> anyhow::Result<Outcome> {
@@ -245,8 +260,13 @@ fn report_lexicon(args: &LexiconReportArgs, settings: &Settings) -> anyhow::Resu
     Ok(Outcome::Done)
 }
 
-/// Trains a model from scratch, and tells its figures on publishers that it did not learn from.
-fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curated, settings: &Settings) -> anyhow::Result<Vec<u8>> {
+/// What there is to learn from, and the bare index to learn it with.
+fn lessons(
+    args: &KbBuildArgs,
+    folder: &Path,
+    kb: &KnowledgeBase,
+    curated: &Curated,
+) -> anyhow::Result<(Index<Vec<u8>>, Corpus, train::Options)> {
     let without = |part: Part| args.without.contains(&part);
     let mut corpus = Corpus::default();
     corpus.add_own(folder)?;
@@ -266,6 +286,9 @@ fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curate
     for path in args.train_texts.iter().filter(|_| !without(Part::Texts)) {
         corpus.add_jsonl(path, |c| &mut c.narratives, 0.5)?;
     }
+    for path in &args.encoder_scores {
+        corpus.answers.get_or_insert_default().add(path)?;
+    }
     let options = train::Options {
         procedures: !without(Part::Procedures),
         phrases: !without(Part::Phrases),
@@ -273,10 +296,21 @@ fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curate
         trees: !without(Part::Trees),
         ..train::Options::default()
     };
-    let bare = Index::new(build::build(kb, curated, &[], Prose::Drop)?)?;
-    let (model, figures) = train::train(&bare, kb, &corpus, &options, &|line| settings.say(line));
+    Ok((Index::new(build::build(kb, curated, &[], Prose::Drop)?)?, corpus, options))
+}
+
+/// Trains a model from scratch, and tells its figures on publishers that it did not learn from.
+fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curated, settings: &Settings) -> anyhow::Result<Vec<u8>> {
+    let (bare, corpus, options) = lessons(args, folder, kb, curated)?;
+    let (models, figures) = train::train(&bare, kb, &corpus, &options, &|line| settings.say(line));
     settings.say(&format!("on publishers not learned from: {figures}"));
-    Ok(model)
+    if let (Some(weights), Some(to), Some(joined)) = (&args.encoder, &args.model_out, &models.joined) {
+        let bytes = std::fs::read(weights).with_context(|| weights.display().to_string())?;
+        let about = About { attack_version: kb.provenance.version.clone(), date: args.date.clone(), ..About::default() };
+        let file = ttpmap::encoder::build(&bytes, joined, &about).with_context(|| weights.display().to_string())?;
+        super::replace(to, &file).with_context(|| to.display().to_string())?;
+    }
+    Ok(models.linear)
 }
 
 /// What a knowledge base takes over from the built-in one: lexicon, rules and former names.

@@ -19,7 +19,10 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Color, Command};
 use settings::Settings;
-use ttpmap::source::store::Store;
+use ttpmap::encoder::{EncoderModel, MAX_BYTES as MAX_MODEL_BYTES};
+use ttpmap::model::Profile;
+use ttpmap::rank::Mapper;
+use ttpmap::source::store::{MODEL_FILE, Store};
 use ttpmap::{Domain, Index};
 
 /// An open knowledge base: the built-in one, or one read from a file.
@@ -125,6 +128,56 @@ pub(crate) fn open_domain(settings: &Settings, domain: Domain) -> anyhow::Result
         bail!("no {domain} knowledge base is installed: run `ttpmap update --domain {domain}`");
     }
     Ok(embedded)
+}
+
+/// Where a model file lies that nobody named: in the user's store, in `models` beside the program as the release archive
+/// has it, or in the project that the program was built in.
+fn model_places() -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if let Ok(store) = Store::of_user() {
+        places.push(store.model_path());
+    }
+    let program = std::env::current_exe().and_then(std::fs::canonicalize).ok();
+    if let Some(folder) = program.as_deref().and_then(Path::parent) {
+        places.push(folder.join("models").join(MODEL_FILE));
+        let project = folder.parent().filter(|target| target.file_name().is_some_and(|name| name == "target")).and_then(Path::parent);
+        places.extend(project.map(|project| project.join("models").join(MODEL_FILE)));
+    }
+    places
+}
+
+/// The encoder for a profile: `--model`, else one that is installed. Where there is none, a word on it.
+pub(crate) fn open_encoder(settings: &Settings, profile: Profile) -> anyhow::Result<Option<EncoderModel>> {
+    if profile == Profile::Fast {
+        return Ok(None);
+    }
+    let open = |path: &Path| -> anyhow::Result<EncoderModel> {
+        let file = std::fs::File::open(path)?;
+        let mut bytes = Vec::with_capacity(file.metadata().map_or(0, |m| m.len().min(MAX_MODEL_BYTES)) as usize);
+        io::Read::read_to_end(&mut io::Read::take(file, MAX_MODEL_BYTES), &mut bytes)?;
+        Ok(EncoderModel::open(bytes)?)
+    };
+    if let Some(path) = &settings.model {
+        return open(path).map(Some).with_context(|| path.display().to_string());
+    }
+    for path in model_places().iter().filter(|path| path.is_file()) {
+        match open(path) {
+            Ok(model) => return Ok(Some(model)),
+            Err(e) => settings.say(&format!("{}: {e:#}; not used", path.display())),
+        }
+    }
+    settings.say(
+        "no encoder is installed: reading with the linear models only (`ttpmap update --models` fetches it; --profile fast asks for none)",
+    );
+    Ok(None)
+}
+
+/// A mapper with the encoder, where there is one.
+pub(crate) fn mapper<'a, D: AsRef<[u8]>>(index: &'a Index<D>, encoder: Option<&'a EncoderModel>) -> anyhow::Result<Mapper<'a, D>> {
+    Ok(match encoder {
+        Some(encoder) => Mapper::with_encoder(index, encoder)?,
+        None => Mapper::new(index),
+    })
 }
 
 impl Settings {

@@ -14,6 +14,7 @@ use ttpmap::Domain;
 pub(crate) struct Config {
     pub(crate) domain: Option<String>,
     pub(crate) kb: Option<PathBuf>,
+    pub(crate) model: Option<PathBuf>,
     pub(crate) offline: Option<bool>,
     pub(crate) quiet: Option<bool>,
     pub(crate) color: Option<Color>,
@@ -27,6 +28,7 @@ pub(crate) struct Config {
 pub(crate) struct Settings {
     pub(crate) domain: Option<Domain>,
     pub(crate) kb: Option<PathBuf>,
+    pub(crate) model: Option<PathBuf>,
     pub(crate) offline: bool,
     pub(crate) quiet: bool,
     pub(crate) color: Color,
@@ -53,6 +55,7 @@ impl Settings {
         Ok(Settings {
             domain: domain.map(|d| d.parse()).transpose()?,
             kb: shared.kb.clone().or_else(|| config.kb.clone()),
+            model: shared.model.clone().or_else(|| config.model.clone()),
             offline: shared.offline || config.offline.unwrap_or(false),
             quiet: shared.quiet || config.quiet.unwrap_or(false),
             color,

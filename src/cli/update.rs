@@ -1,6 +1,6 @@
 //! `ttpmap update`: a bundle from the network or a file, checked, built and made the one in use.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::args::UpdateArgs;
 use super::kb;
 use super::settings::Settings;
 use super::{Outcome, open_index};
+use ttpmap::encoder::{self, EncoderModel};
 use ttpmap::index::build::Prose;
 use ttpmap::kb::Provenance;
 use ttpmap::source::fetch::{self, Address, Answer, Client, Event, Request};
@@ -23,13 +24,19 @@ const UNTOLD: &str = "unknown";
 
 pub(crate) fn run(args: &UpdateArgs, settings: &Settings) -> anyhow::Result<Outcome> {
     if settings.offline && args.from.is_none() {
-        bail!("--offline: update uses the network; get the bundle elsewhere and run `ttpmap update --from FILE`");
+        bail!(
+            "--offline: update uses the network; get the file elsewhere and run `ttpmap update{} --from FILE`",
+            if args.models { " --models" } else { "" }
+        );
     }
     if let Some(version) = &args.attack_version {
         store::checked(version)?;
     }
     let store = Store::of_user()?;
     let lock = store.lock()?;
+    if args.models {
+        return update_model(args, settings, &store, &lock);
+    }
     let bundle = match &args.from {
         Some(path) => Bundle::of_file(path)?,
         None => match download(args, settings, &store)? {
@@ -40,6 +47,56 @@ pub(crate) fn run(args: &UpdateArgs, settings: &Settings) -> anyhow::Result<Outc
     let installed = install(bundle, args, settings, &store, &lock)?;
     settings.say(&format!("{}: now using ATT&CK {}, with descriptions and procedures", installed.domain, installed.version));
     warn_of_another(settings, &installed);
+    Ok(Outcome::Done)
+}
+
+/// The encoder's model file, checked against the digest of the one that belongs to this ttpmap.
+fn update_model(args: &UpdateArgs, settings: &Settings, store: &Store, lock: &Lock) -> anyhow::Result<Outcome> {
+    let published = encoder::published();
+    let (name, bytes) = match &args.from {
+        Some(path) => {
+            let mut bytes = Vec::new();
+            let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+            let mut reader: Box<dyn Read> = if path == Path::new("-") {
+                Box::new(std::io::stdin().lock())
+            } else {
+                Box::new(std::fs::File::open(path).with_context(|| name.clone())?)
+            };
+            reader.by_ref().take(encoder::MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| name.clone())?;
+            if bytes.len() as u64 > encoder::MAX_BYTES {
+                bail!("{name}: larger than {} MiB, which no model file is", encoder::MAX_BYTES >> 20);
+            }
+            (name, bytes)
+        }
+        None => {
+            let installed = std::fs::read(store.model_path()).ok().and_then(|bytes| EncoderModel::open(bytes).ok());
+            if let Some(model) = installed.filter(|m| m.digest() == published.sha256 && m.verify().is_ok())
+                && args.url.is_none()
+            {
+                settings.say(&format!("nothing new: the encoder of {} is installed", model.about().date));
+                return Ok(Outcome::Done);
+            }
+            let address: Address = args.url.as_deref().unwrap_or(&published.url).parse()?;
+            let request = Request { url: &address, etag: None, most: encoder::MAX_BYTES };
+            let Answer::File { bytes, .. } = fetch(&client(args)?, request, "encoder", settings)? else {
+                bail!("{address} answers that nothing is new, which wasn't asked");
+            };
+            (address.to_string(), bytes)
+        }
+    };
+    let model = EncoderModel::open(bytes.clone()).with_context(|| name.clone())?;
+    model.verify().with_context(|| name.clone())?;
+    let digest = model.digest();
+    if digest != published.sha256 && !args.accept_digest {
+        bail!(
+            "{name}: not the encoder that belongs to this ttpmap: its digest is {digest}, that of the published one {}; \
+             nothing was changed (--accept-digest takes it all the same)",
+            published.sha256
+        );
+    }
+    let path = store.install_model(lock, &bytes)?;
+    let about = model.about();
+    settings.say(&format!("the encoder of {}, ATT&CK {}, is now in {}", about.date, about.attack_version, path.display()));
     Ok(Outcome::Done)
 }
 
@@ -156,11 +213,15 @@ enum Obtained {
     Nothing(Installed),
 }
 
-/// The release wanted, from its own address or through the index.
-fn download(args: &UpdateArgs, settings: &Settings, store: &Store) -> anyhow::Result<Obtained> {
+fn client(args: &UpdateArgs) -> anyhow::Result<Client> {
     let authority = args.ca_file.as_deref().map(|path| std::fs::read(path).with_context(|| path.display().to_string())).transpose()?;
     let options = fetch::Options { timeout: Duration::from_secs(args.timeout), retries: args.retries, authority, ..Default::default() };
-    let client = Client::new(options).with_context(|| args.ca_file.as_ref().map_or("update".to_owned(), |p| p.display().to_string()))?;
+    Client::new(options).with_context(|| args.ca_file.as_ref().map_or("update".to_owned(), |p| p.display().to_string()))
+}
+
+/// The release wanted, from its own address or through the index.
+fn download(args: &UpdateArgs, settings: &Settings, store: &Store) -> anyhow::Result<Obtained> {
+    let client = client(args)?;
     let (address, listed) = match &args.url {
         Some(url) => (url.parse::<Address>()?, None),
         None => {

@@ -135,9 +135,26 @@ impl<D: AsRef<[u8]>> Index<D> {
         crate::source::digest(self.data.as_ref())
     }
 
+    /// The checksum that the header bears, in hexadecimal digits; whether it is right, [`Index::verify`] says.
+    pub(crate) fn checksum(&self) -> String {
+        let header = Header::ref_from_prefix(self.data.as_ref());
+        header.map_or_else(|_| String::new(), |(header, _)| crate::source::hex(&header.digest))
+    }
+
     /// The bytes it was opened over.
     pub fn into_inner(self) -> D {
         self.data
+    }
+
+    /// Compares the checksum of everything behind the header.
+    pub(crate) fn verify_checksum(&self) -> Result<(), Error> {
+        use sha2::{Digest, Sha256};
+        let bytes = self.data.as_ref();
+        let (header, _) = Header::ref_from_prefix(bytes).map_err(|_| short(bytes))?;
+        if Sha256::digest(&bytes[format::HEADER_BYTES..])[..] != header.digest {
+            return Err(Error::Damaged("checksum".into()));
+        }
+        Ok(())
     }
 
     /// Checks the checksum over every byte and that every record points to something that is there.
@@ -145,12 +162,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Damaged`], naming what is wrong.
     pub fn verify(&self) -> Result<(), Error> {
-        use sha2::{Digest, Sha256};
-        let bytes = self.data.as_ref();
-        let (header, _) = Header::ref_from_prefix(bytes).map_err(|_| short(bytes))?;
-        if Sha256::digest(&bytes[format::HEADER_BYTES..])[..] != header.digest {
-            return Err(Error::Damaged("checksum".into()));
-        }
+        self.verify_checksum()?;
         let damaged = |what: &str| Err(Error::Damaged(what.to_owned()));
         if std::str::from_utf8(self.raw(tag::STRINGS)).is_err() {
             return damaged("strings");

@@ -81,6 +81,8 @@ pub struct Corpus {
     pub snippets: Vec<Snippet>,
     /// For the status model.
     pub statuses: Vec<StatusSentence>,
+    /// What encoders say of the reports that did not see them.
+    pub answers: Option<super::lessons::Answers>,
 }
 
 /// Why labelled data can't be used.

@@ -14,8 +14,11 @@
 pub mod adapt;
 pub mod corpus;
 mod features;
+pub mod lessons;
 pub mod lexicon_report;
 mod linear;
+#[cfg(test)]
+pub(crate) use linear::Random;
 mod stack;
 #[cfg(test)]
 mod status_tests;
@@ -25,6 +28,8 @@ mod trees;
 
 use zerocopy::byteorder::little_endian::{F32, U32, U64};
 
+use crate::encoder::input::{Input, input};
+use crate::encoder::{Encoder, EncoderModel};
 use crate::index::Index;
 use crate::index::format::{fnv1a, tag};
 use crate::kb::State;
@@ -35,7 +40,7 @@ use crate::matching::{Finder, Finders, Sighting};
 use crate::status::{self, Status};
 use crate::text::{Document, Span};
 use linear::{LinearRef, softmax};
-use stack::{ClassFacts, StatusViews};
+use stack::{ClassFacts, Heard, StatusViews};
 use trees::TreesRef;
 
 /// A technique that a segment may describe.
@@ -110,6 +115,9 @@ const ALONE_NONE: f32 = 0.5;
 /// half of them: so many times likelier, as a logarithm.
 const ALONE_PRIOR: f32 = 1.0;
 
+/// The gate from which the encoder reads a segment: below are some 2 % of the labelled ones.
+const READ_GATE: f32 = 0.05;
+
 /// Whether a phrase that is no ordinary word, or an artifact, names a technique in a segment.
 fn named(sighting: &Sighting, object: u16) -> bool {
     let phrase = sighting.phrases.iter().any(|h| h.object == object && !h.generic && h.precision * h.quality >= 0.4);
@@ -133,6 +141,24 @@ pub(crate) struct View {
     entropy: f32,
     /// How many features it knows.
     norm: f32,
+    /// What the encoder says, where it read the segment.
+    heard: Option<Heard>,
+}
+
+impl View {
+    /// What each model by itself says of a class, for explanations.
+    fn voices(&self, class: u16) -> String {
+        let linear = self.top.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p);
+        match &self.heard {
+            Some(heard) => format!(
+                "words alone say {linear:.2} (behaviour {:.2}), the encoder {:.2} (behaviour {:.2})",
+                self.gate,
+                heard.p_of(class),
+                heard.behaviour
+            ),
+            None => format!("words alone say {linear:.2} (behaviour {:.2})", self.gate),
+        }
+    }
 }
 
 /// The linear models of the first stage.
@@ -195,39 +221,34 @@ impl FirstStage<'_> {
     }
 }
 
-/// Named points on the curve of precision and recall.
+/// How much is read, and named points on the curve of precision and recall. Without an encoder all but [`Profile::Fast`]
+/// read what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
+    /// The linear models only; the threshold as [`Profile::Balanced`].
+    Fast,
     /// Few false alarms.
     Precise,
-    /// The best F1 on reports of publishers that were not learned from.
+    /// The best F1 on reports of publishers that were not learned from. The encoder reads what may be behaviour.
     #[default]
     Balanced,
-    /// Few misses.
+    /// Few misses. The encoder reads everything.
     Thorough,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Profile; 3] = [Profile::Precise, Profile::Balanced, Profile::Thorough];
+    pub const ALL: [Profile; 4] = [Profile::Fast, Profile::Precise, Profile::Balanced, Profile::Thorough];
 
     /// Its name, as `--profile` takes it.
     pub const fn name(self) -> &'static str {
         match self {
+            Profile::Fast => "fast",
             Profile::Precise => "precise",
             Profile::Balanced => "balanced",
             Profile::Thorough => "thorough",
         }
     }
-}
-
-/// Decides how a text stands to a behaviour.
-#[derive(Clone, Copy)]
-struct StatusModel<'a> {
-    linear: LinearRef<'a>,
-    trees: TreesRef<'a>,
-    /// Below this probability of `asserted` another status is taken.
-    limit: f32,
 }
 
 /// What the linear status model says of a behaviour at `focus`, and what the cue rules say.
@@ -264,23 +285,58 @@ pub(crate) struct Judgement {
     statuses: StatusViews,
 }
 
+/// The stages behind the first: from rows to what is right, and in what status.
+#[derive(Clone, Copy)]
+struct Second<'a> {
+    status_trees: TreesRef<'a>,
+    stacked: TreesRef<'a>,
+    alone: TreesRef<'a>,
+    /// Of the profiles, in their order.
+    thresholds: [f32; 3],
+    /// Below this probability of `asserted` another status is taken.
+    asserted: f32,
+    /// Stretch and shift of the log-odds in chosen texts, under which the best candidate's confidence is how often its
+    /// family is right.
+    alone_fit: (f32, f32),
+}
+
+impl<'a> Second<'a> {
+    fn open(bytes: &'a [u8], parts: &Index<&'a [u8]>) -> Option<Second<'a>> {
+        let trees = |tag| TreesRef::open(parts.range(tag).and_then(|r| bytes.get(r))?);
+        let numbers: &[F32] = parts.section(*b"NUMB");
+        let [precise, balanced, thorough, asserted, stretch, shift] = numbers else { return None };
+        Some(Second {
+            status_trees: trees(*b"STTR")?,
+            stacked: trees(*b"STAK")?,
+            alone: trees(*b"ALON")?,
+            thresholds: [precise.get(), balanced.get(), thorough.get()],
+            asserted: asserted.get(),
+            alone_fit: (stretch.get(), shift.get()),
+        })
+    }
+}
+
+/// An encoder beside the linear models.
+struct Joined<'a> {
+    encoder: &'a Encoder,
+    second: Second<'a>,
+    /// This knowledge base's class of each technique that the encoder knows.
+    classes: Vec<Option<u16>>,
+}
+
 /// The model of an open index.
 pub(crate) struct Model<'a> {
     first: FirstStage<'a>,
-    status: StatusModel<'a>,
-    stacked: TreesRef<'a>,
-    alone: TreesRef<'a>,
+    status: LinearRef<'a>,
+    second: Second<'a>,
+    joined: Option<Joined<'a>>,
+    ids: Vec<AttackId>,
     facts: Vec<ClassFacts>,
     /// Place in the index of each class; None where the release doesn't have it.
     objects: Vec<Option<u16>>,
     classes: std::collections::BTreeMap<u16, u16>,
     /// Classes that the release doesn't have.
     absent: Vec<u16>,
-    /// Of the profiles, in their order.
-    thresholds: [f32; 3],
-    /// Stretch and shift of the log-odds in chosen texts, under which the best candidate's confidence is how often its
-    /// family is right.
-    alone_fit: (f32, f32),
 }
 
 /// Key of a phrase under which its learned precision is kept.
@@ -317,12 +373,9 @@ impl<'a> Model<'a> {
         let parts = Index::new(bytes).ok()?;
         let section = |tag: [u8; 4]| parts.range(tag).and_then(|r| bytes.get(r));
         let linear = |tag| LinearRef::open(section(tag)?);
-        let trees = |tag| TreesRef::open(section(tag)?);
         let keys: &[U32] = parts.section(*b"CLSS");
         let ids = keys.iter().map(|k| AttackId::from_key(k.get())).collect::<Option<Vec<_>>>()?;
         let (reliability, frequency): (&[F32], &[F32]) = (parts.section(*b"RELI"), parts.section(*b"FREQ"));
-        let numbers: &[F32] = parts.section(*b"NUMB");
-        let [precise, balanced, thorough, asserted, stretch, shift] = numbers else { return None };
         if reliability.len() != ids.len() || frequency.len() != ids.len() {
             return None;
         }
@@ -356,21 +409,56 @@ impl<'a> Model<'a> {
         let fits = first.ranker.classes == ids.len() + 1 && first.side.classes == ids.len() + 1;
         fits.then_some(Model {
             first,
-            status: StatusModel { linear: linear(*b"STAT")?, trees: trees(*b"STTR")?, limit: asserted.get() },
-            stacked: trees(*b"STAK")?,
-            alone: trees(*b"ALON")?,
+            status: linear(*b"STAT")?,
+            second: Second::open(bytes, &parts)?,
+            joined: None,
             facts,
             absent: (0..).zip(&objects).filter(|(_, o)| o.is_none()).map(|(class, _)| class).collect(),
             objects,
             classes,
-            alone_fit: (stretch.get(), shift.get()),
-            thresholds: [precise.get(), balanced.get(), thorough.get()],
+            ids,
         })
+    }
+
+    /// Lets an encoder have its say. False where the model file's second stage is damaged.
+    pub(crate) fn join(&mut self, model: &'a EncoderModel) -> bool {
+        let bytes = model.joined();
+        let Some(second) = Index::new(bytes).ok().and_then(|parts| Second::open(bytes, &parts)) else { return false };
+        let place = |id: &AttackId| self.ids.iter().position(|i| i == id).map(|class| class as u16);
+        let classes = model.encoder().labels.iter().map(place).collect();
+        self.joined = Some(Joined { encoder: model.encoder(), second, classes });
+        true
+    }
+
+    /// The encoder, where there is one and the profile wants it.
+    fn joined(&self, profile: Profile) -> Option<&Joined<'a>> {
+        self.joined.as_ref().filter(|_| profile != Profile::Fast)
     }
 
     /// The threshold of a profile.
     pub(crate) fn threshold(&self, profile: Profile) -> f32 {
-        self.thresholds[profile as usize]
+        let second = self.joined(profile).map_or(&self.second, |joined| &joined.second);
+        second.thresholds[match profile {
+            Profile::Precise => 0,
+            Profile::Fast | Profile::Balanced => 1,
+            Profile::Thorough => 2,
+        }]
+    }
+
+    /// Has the encoder read what the profile wants it to.
+    fn listen(&self, joined: &Joined<'_>, profile: Profile, document: &Document, sightings: &[Sighting], views: &mut [View]) {
+        let wanted = |place: &usize| {
+            let sighting = &sightings[*place];
+            let hit = || sighting.phrases.iter().any(|h| !h.proper) || !sighting.artifacts.is_empty();
+            profile == Profile::Thorough || sightings.len() <= ALONE_SEGMENTS || views[*place].gate >= READ_GATE || hit()
+        };
+        let places: Vec<usize> = (0..sightings.len()).filter(wanted).collect();
+        let inputs: Vec<Input> = places.iter().map(|place| input(document, sightings, *place)).collect();
+        for (place, said) in places.into_iter().zip(joined.encoder.read(&inputs)) {
+            let known = said.techniques.iter().zip(&joined.classes).filter_map(|(p, class)| Some(((*class)?, *p)));
+            let none = said.techniques.last().copied().unwrap_or_default();
+            views[place].heard = Some(Heard::new(known, none, said.behaviour, said.statuses));
+        }
     }
 
     /// The candidates of every segment of at least a confidence, best first. At 0 the ten best and more of each.
@@ -380,17 +468,23 @@ impl<'a> Model<'a> {
         document: &Document,
         sightings: &[Sighting],
         min: f32,
+        profile: Profile,
         explain: bool,
     ) -> Judgement {
         let all = min <= 0.0;
         let alone = sightings.len() <= ALONE_SEGMENTS;
-        let views = self.first.views(document, sightings, &self.absent);
+        let mut views = self.first.views(document, sightings, &self.absent);
+        let joined = self.joined(profile);
+        if let Some(joined) = joined {
+            self.listen(joined, profile, document, sightings, &mut views);
+        }
         let class_of = |object: u16| self.classes.get(&object).copied();
         let least = if all { 0.0 } else { LEAST };
         let rows = stack::rows(sightings, &views, &self.facts, &class_of, least, alone);
-        let (trees, fit) = if alone { (&self.alone, self.alone_fit) } else { (&self.stacked, (1.0, 0.0)) };
         let mut out = Vec::with_capacity(sightings.len());
         for ((sighting, rows), view) in sightings.iter().zip(rows).zip(&views) {
+            let second = joined.filter(|_| view.heard.is_some()).map_or(&self.second, |joined| &joined.second);
+            let (trees, fit) = if alone { (&second.alone, second.alone_fit) } else { (&second.stacked, (1.0, 0.0)) };
             let mut scored: Vec<(u16, u16, f32)> = rows
                 .iter()
                 .filter_map(|(class, row)| Some((self.objects[usize::from(*class)]?, *class, trees.calibrated(row, fit))))
@@ -403,11 +497,16 @@ impl<'a> Model<'a> {
             let doubtful = alone && !all && (view.none > ALONE_NONE || sighting.words.len() < ALONE_WORDS);
             let list = scored.iter().filter(|s| s.2 >= min && (!doubtful || named(sighting, s.0))).map(|(object, class, confidence)| {
                 let second = scored.iter().find(|s| s.0 != *object).and_then(|s| Some((finders.index.at(s.0)?.id(), s.2)));
-                self.candidate(finders, document, sighting, *object, *class, *confidence, second.filter(|_| explain), explain)
+                let mut candidate =
+                    self.candidate(finders, document, sighting, *object, *class, *confidence, second.filter(|_| explain), explain);
+                if explain {
+                    candidate.why.push(view.voices(*class));
+                }
+                candidate
             });
             out.push(list.collect());
         }
-        let statuses = status_views(&self.status.linear, document, sightings, &views);
+        let statuses = status_views(&self.status, document, sightings, &views);
         Judgement { candidates: out, views, statuses }
     }
 
@@ -490,8 +589,11 @@ impl<'a> Model<'a> {
         focus: Span,
     ) -> (Status, f32) {
         let known = judgement.statuses.segments[place].filter(|_| focus == sightings[place].segment.span);
-        let (p, cue) = known.unwrap_or_else(|| status_of(&self.status.linear, document, sightings, place, focus));
-        let asserted = self.status.trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
+        let (p, cue) = known.unwrap_or_else(|| status_of(&self.status, document, sightings, place, focus));
+        // Single sentences learned their status without the encoder.
+        let heard = sightings.len() > ALONE_SEGMENTS && judgement.views[place].heard.is_some();
+        let second = self.joined.as_ref().filter(|_| heard).map_or(&self.second, |joined| &joined.second);
+        let asserted = second.status_trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
         let other = likeliest_other(&p);
         // The trees learn from reports, where the sentences around say much, and little is not asserted. Where one
         // sentence is all there is, the words have a say of their own, and the odds are the mean of both.
@@ -499,7 +601,7 @@ impl<'a> Model<'a> {
         let said = if sightings.len() <= ALONE_SEGMENTS {
             (odds(p[Status::Asserted as usize], p[other as usize]) + odds(asserted, 1.0 - asserted)) / 2.0 + ALONE_PRIOR >= 0.0
         } else {
-            asserted >= self.status.limit
+            asserted >= second.asserted
         };
         (if said { Status::Asserted } else { other }, asserted)
     }

@@ -9,8 +9,10 @@ use crate::status::Status;
 use crate::text::SegmentKind;
 use crate::text::token::{NUMBER, PIECE, PLACEHOLDER};
 
-/// Numbers in a row.
-pub(crate) const WIDTH: usize = 43;
+/// Numbers in a row without what the encoder says; and with it.
+pub(crate) const LINEAR_WIDTH: usize = 43;
+pub(crate) const WIDTH: usize = LINEAR_WIDTH + ENCODER_WIDTH;
+const ENCODER_WIDTH: usize = 15;
 
 /// The candidates of one segment, each with its row.
 pub(crate) type Rows = Vec<(u16, [f32; WIDTH])>;
@@ -76,11 +78,15 @@ pub(crate) fn rows<'a>(
     // What the whole document says of each class: the best two segments, so that a segment can leave itself out.
     let mut document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
     let mut family_document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
+    let mut heard_document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
     for (i, view) in views.iter().enumerate() {
         for (class, p) in view.top.iter().filter(|(c, _)| *c != none) {
             let weighted = p * view.gate;
             keep_two(document.entry(*class).or_insert([(0.0, usize::MAX); 2]), weighted, i);
             keep_two(family_document.entry(facts[usize::from(*class)].family).or_insert([(0.0, usize::MAX); 2]), weighted, i);
+        }
+        for (class, p) in view.heard.iter().flat_map(|h| &h.top) {
+            keep_two(heard_document.entry(*class).or_insert([(0.0, usize::MAX); 2]), *p, i);
         }
     }
     let elsewhere = |best: Option<&[(f32, usize); 2]>, i: usize| best.map_or(0.0, |b| if b[0].1 == i { b[1].0 } else { b[0].0 });
@@ -90,6 +96,12 @@ pub(crate) fn rows<'a>(
         let hits = hits(sighting, class_of);
         let mut classes: Vec<u16> = view.top.iter().filter(|(c, p)| *c != none && *p >= least).map(|(c, _)| *c).collect();
         classes.extend(hits.keys().copied().filter(|c| !view.top.iter().any(|(t, p)| t == c && *p >= least)));
+        let heard = view.heard.iter().flat_map(|h| &h.top).filter(|(_, p)| *p >= least.max(HEARD_LEAST));
+        for (class, _) in heard {
+            if !classes.contains(class) {
+                classes.push(*class);
+            }
+        }
         let best_phrase = hits.values().map(|h| h.phrase.max(h.artifact)).fold(0.0, f32::max);
         let heading_hits = sighting.segment.heading.map(|h| h as usize).filter(|_| !alone).and_then(|h| views.get(h));
         let words = sighting.words.iter().filter(|w| !w.is(PIECE)).count() as f32;
@@ -112,57 +124,137 @@ pub(crate) fn rows<'a>(
             let at = |j: Option<usize>| if alone { 0.0 } else { j.and_then(|j| views.get(j)).map_or(0.0, p_of) };
             let context = |x: f32| if alone { 0.0 } else { x };
             let log = |p: f32| (p + 1e-4).ln();
-            rows.push((
-                class,
-                [
-                    log(p),
-                    rank,
-                    log(p) - log(other),
-                    view.none,
-                    view.gate,
-                    context(gate(i.checked_sub(1))),
-                    context(gate(Some(i + 1))),
-                    context(mean_gate),
-                    own.phrase,
-                    own.words,
-                    own.name,
-                    own.generic,
-                    own.artifact,
-                    kin_hit,
-                    best_phrase,
-                    kin_max,
-                    kin_sum,
-                    f32::from(u8::from(f.is_sub)),
-                    f.reliability,
-                    f.frequency,
-                    at(i.checked_sub(1)),
-                    at(Some(i + 1)),
-                    context(elsewhere(document.get(&class), i)),
-                    context(elsewhere(family_document.get(&f.family), i)),
-                    words,
-                    things,
-                    numbers,
-                    sighting.masked.len() as f32,
-                    f32::from(u8::from(sighting.segment.kind == SegmentKind::Heading)),
-                    f32::from(u8::from(sighting.segment.kind == SegmentKind::Item)),
-                    f32::from(u8::from(matches!(sighting.segment.kind, SegmentKind::Row | SegmentKind::Code))),
-                    context(i as f32 / views.len().max(1) as f32),
-                    context((views.len() as f32).ln()),
-                    heading_hits.map_or(0.0, p_of),
-                    context(heading_hits.map_or(mean_gate, |v| v.gate)),
-                    log(side_of(view)),
-                    view.side_none,
-                    first,
-                    view.entropy,
-                    hits.len() as f32,
-                    sighting.artifacts.len() as f32,
-                    view.norm,
-                    view.other_gate,
-                ],
-            ));
+            let said = match &view.heard {
+                Some(heard) => {
+                    let elsewhere = context(elsewhere(heard_document.get(&class), i));
+                    let around = |j: Option<usize>| if alone { None } else { j.and_then(|j| views.get(j)?.heard.as_ref()) };
+                    let around = [around(i.checked_sub(1)), around(Some(i + 1)), around(sighting.segment.heading.map(|h| h as usize))];
+                    heard.row(class, &|c| family(&c), around, elsewhere)
+                }
+                None => NOT_HEARD,
+            };
+            let mut row = [0.0; WIDTH];
+            row[LINEAR_WIDTH..].copy_from_slice(&said);
+            let linear: [f32; LINEAR_WIDTH] = [
+                log(p),
+                rank,
+                log(p) - log(other),
+                view.none,
+                view.gate,
+                context(gate(i.checked_sub(1))),
+                context(gate(Some(i + 1))),
+                context(mean_gate),
+                own.phrase,
+                own.words,
+                own.name,
+                own.generic,
+                own.artifact,
+                kin_hit,
+                best_phrase,
+                kin_max,
+                kin_sum,
+                f32::from(u8::from(f.is_sub)),
+                f.reliability,
+                f.frequency,
+                at(i.checked_sub(1)),
+                at(Some(i + 1)),
+                context(elsewhere(document.get(&class), i)),
+                context(elsewhere(family_document.get(&f.family), i)),
+                words,
+                things,
+                numbers,
+                sighting.masked.len() as f32,
+                f32::from(u8::from(sighting.segment.kind == SegmentKind::Heading)),
+                f32::from(u8::from(sighting.segment.kind == SegmentKind::Item)),
+                f32::from(u8::from(matches!(sighting.segment.kind, SegmentKind::Row | SegmentKind::Code))),
+                context(i as f32 / views.len().max(1) as f32),
+                context((views.len() as f32).ln()),
+                heading_hits.map_or(0.0, p_of),
+                context(heading_hits.map_or(mean_gate, |v| v.gate)),
+                log(side_of(view)),
+                view.side_none,
+                first,
+                view.entropy,
+                hits.len() as f32,
+                sighting.artifacts.len() as f32,
+                view.norm,
+                view.other_gate,
+            ];
+            row[..LINEAR_WIDTH].copy_from_slice(&linear);
+            rows.push((class, row));
         }
         rows
     })
+}
+
+/// The encoder's probability from which a technique is a candidate by that alone, where the ranker's is lower still.
+const HEARD_LEAST: f32 = 0.005;
+
+/// What the encoder says of a segment, of this knowledge base's classes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heard {
+    /// The likeliest classes, best first; "none" is not among them.
+    pub(crate) top: Vec<(u16, f32)>,
+    pub(crate) none: f32,
+    pub(crate) behaviour: f32,
+    pub(crate) statuses: [f32; 6],
+}
+
+/// The part of a row that is the encoder's, where it did not read the segment.
+const NOT_HEARD: [f32; ENCODER_WIDTH] = [-9.0, 16.0, -9.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+
+/// Classes of what the encoder says that are kept.
+const HEARD_TOP: usize = 12;
+
+impl Heard {
+    /// From what the encoder says of each technique, as classes of the knowledge base: where two have become one, the
+    /// likelier counts.
+    pub(crate) fn new(said: impl Iterator<Item = (u16, f32)>, none: f32, behaviour: f32, statuses: [f32; 6]) -> Heard {
+        let mut top: Vec<(u16, f32)> = said.filter(|(_, p)| *p >= 1e-4).collect();
+        top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let mut seen = Vec::with_capacity(HEARD_TOP);
+        top.retain(|(class, _)| {
+            let new = !seen.contains(class) && seen.len() < HEARD_TOP;
+            if new {
+                seen.push(*class);
+            }
+            new
+        });
+        Heard { top, none, behaviour, statuses }
+    }
+
+    pub(crate) fn p_of(&self, class: u16) -> f32 {
+        self.top.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p)
+    }
+
+    /// `around` are the segment before, the one behind and the heading, where they were read.
+    fn row(&self, class: u16, family: &dyn Fn(u16) -> bool, around: [Option<&Heard>; 3], elsewhere: f32) -> [f32; ENCODER_WIDTH] {
+        let log = |p: f32| (p + 1e-4).ln();
+        let p = self.p_of(class);
+        let rank = self.top.iter().position(|(c, _)| *c == class).unwrap_or(15) as f32;
+        let other = self.top.iter().filter(|(c, _)| *c != class).map(|(_, p)| *p).fold(0.0, f32::max);
+        let kin = self.top.iter().filter(|(c, _)| family(*c)).map(|(_, p)| *p);
+        let (kin_max, kin_sum) = kin.fold((0.0_f32, 0.0_f32), |(m, s), p| (m.max(p), s + p));
+        let there = |h: Option<&Heard>| h.map_or(0.0, |h| h.p_of(class));
+        let behaves = |h: Option<&Heard>| h.map_or(0.0, |h| h.behaviour);
+        [
+            log(p),
+            rank,
+            log(p) - log(other),
+            self.none,
+            self.behaviour,
+            kin_max,
+            kin_sum,
+            self.statuses[0],
+            there(around[0]),
+            there(around[1]),
+            there(around[2]),
+            elsewhere,
+            behaves(around[0]),
+            behaves(around[1]),
+            p / (1.0 - self.none).max(1e-3),
+        ]
+    }
 }
 
 fn keep_two(best: &mut [(f32, usize); 2], p: f32, place: usize) {
@@ -174,8 +266,9 @@ fn keep_two(best: &mut [(f32, usize); 2], p: f32, place: usize) {
     }
 }
 
-/// Numbers in a row about the status of a behaviour.
-pub(crate) const STATUS_WIDTH: usize = 32;
+/// Numbers in a row about the status of a behaviour, without what the encoder says and with it.
+pub(crate) const LINEAR_STATUS_WIDTH: usize = 32;
+pub(crate) const STATUS_WIDTH: usize = LINEAR_STATUS_WIDTH + 10;
 
 /// What the linear status model says of the segments of a document that may describe behaviour: of each the
 /// probabilities of every status and what the cue rules say, and the mean.
@@ -222,7 +315,7 @@ impl StatusViews {
         let view = views.get(place);
         let words = sighting.words.iter().filter(|w| !w.is(PIECE)).count() as f32;
         let log = |p: f32| (p + 1e-4).ln();
-        [
+        let linear: [f32; LINEAR_STATUS_WIDTH] = [
             log(own[0]),
             own[1],
             own[2],
@@ -255,6 +348,16 @@ impl StatusViews {
             (sightings.len() as f32).ln(),
             f32::from(u8::from(sighting.segment.kind == SegmentKind::Heading)),
             sighting.artifacts.len() as f32,
-        ]
+        ];
+        let mut row = [0.0; STATUS_WIDTH];
+        row[..LINEAR_STATUS_WIDTH].copy_from_slice(&linear);
+        if let Some(heard) = view.and_then(|v| v.heard.as_ref()) {
+            let around = |i: Option<usize>| i.and_then(|i| views.get(i)?.heard.as_ref()).map_or(0.0, |h| h.statuses[0]);
+            let [asserted, rest @ ..] = heard.statuses;
+            let said = [log(asserted), rest[0], rest[1], rest[2], rest[3], rest[4], heard.behaviour, heard.none];
+            row[LINEAR_STATUS_WIDTH..STATUS_WIDTH - 2].copy_from_slice(&said);
+            row[STATUS_WIDTH - 2..].copy_from_slice(&[around(place.checked_sub(1)), around(Some(place + 1))]);
+        }
+        row
     }
 }

@@ -59,7 +59,7 @@ fn by_model<D: AsRef<[u8]>>(model: &Model<'_>, finders: &Finders<'_, D>, sentenc
     let (document, shift) = sentence.document();
     let focus = Span::new(sentence.focus.start + shift, sentence.focus.end + shift);
     let sightings = finders.read_all(&document, &mut Scratch::default());
-    let judgement = model.judge(finders, &document, &sightings, 1.0, false);
+    let judgement = model.judge(finders, &document, &sightings, 1.0, super::Profile::Fast, false);
     let place = document.segment_at(focus.start)?;
     Some(model.status(&judgement, &document, &sightings, place, focus).0)
 }

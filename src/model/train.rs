@@ -11,8 +11,9 @@ use rayon::prelude::*;
 use zerocopy::byteorder::little_endian::{F32, U32, U64};
 
 use super::corpus::{Corpus, LabelledReport, Snippet};
+use super::lessons::Answers;
 use super::linear::{Example, Linear, LinearRef, MAX_CLASSES, Recipe};
-use super::stack::{self, ClassFacts, WIDTH};
+use super::stack::{self, ClassFacts, LINEAR_WIDTH, WIDTH};
 use super::train_status::SegmentStatus;
 use super::trees::{self, Trees, TreesRef};
 use super::{ALONE_SEGMENTS, FirstStage, LEAST, View, families, features, phrase_key};
@@ -122,7 +123,7 @@ fn publisher(vendor: &str) -> &str {
 }
 
 /// A fold for each publisher: the largest first, each into the fold with the fewest reports.
-fn folds(reports: &[LabelledReport], count: usize) -> Vec<usize> {
+pub(super) fn folds(reports: &[LabelledReport], count: usize) -> Vec<usize> {
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
     for report in reports {
         *sizes.entry(publisher(&report.vendor)).or_default() += 1;
@@ -163,15 +164,18 @@ pub fn train<D: AsRef<[u8]> + Sync>(
     corpus: &Corpus,
     options: &Options,
     say: &(dyn Fn(&str) + Sync),
-) -> (Vec<u8>, Figures) {
-    let active = index.of_kind(Kind::Technique).filter(|o| o.state() == State::Active);
-    let ids: Vec<AttackId> = active.map(crate::index::ObjectRef::id).take(MAX_CLASSES - 1).collect();
-    let class_of = ids.iter().enumerate().filter_map(|(c, id)| Some((index.get(*id)?.place(), c as u16))).collect();
-    let trainer = Trainer { index, finders: Finders::new(index), families: families(&ids), ids, class_of, options: options.clone() };
-    trainer.run(kb, corpus, say)
+) -> (Models, Figures) {
+    Trainer::new(index, options).run(kb, corpus, say)
 }
 
-impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
+impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
+    pub(super) fn new(index: &'a Index<D>, options: &Options) -> Trainer<'a, D> {
+        let active = index.of_kind(Kind::Technique).filter(|o| o.state() == State::Active);
+        let ids: Vec<AttackId> = active.map(crate::index::ObjectRef::id).take(MAX_CLASSES - 1).collect();
+        let class_of = ids.iter().enumerate().filter_map(|(c, id)| Some((index.get(*id)?.place(), c as u16))).collect();
+        Trainer { index, finders: Finders::new(index), families: families(&ids), ids, class_of, options: options.clone() }
+    }
+
     pub(super) fn none(&self) -> u16 {
         self.ids.len() as u16
     }
@@ -306,7 +310,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         Trained { ranker, gate }
     }
 
-    fn run(&self, kb: &KnowledgeBase, corpus: &Corpus, say: &(dyn Fn(&str) + Sync)) -> (Vec<u8>, Figures) {
+    fn run(&self, kb: &KnowledgeBase, corpus: &Corpus, say: &(dyn Fn(&str) + Sync)) -> (Models, Figures) {
         let fold_of = folds(&corpus.reports, self.options.folds);
         let mut reads = self.read_all(&corpus.reports, &fold_of);
         let narratives = self.read_all(&corpus.narratives, &vec![usize::MAX; corpus.narratives.len()]);
@@ -362,7 +366,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let other_stages: Vec<FirstStageBytes> = other_gates.iter().map(|gate| stage(last, gate)).collect();
         let other_gate = other_gates.pop().unwrap_or_default();
         let stages: Vec<FirstStageBytes> = trained.iter().map(|t| stage(t, &other_gate)).collect();
-        let views: Vec<Vec<View>> = reads
+        let mut views: Vec<Vec<View>> = reads
             .par_iter()
             .map(|read| {
                 let mut views = stages[read.fold].open().views(&read.document, &read.sightings, &[]);
@@ -380,20 +384,28 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         }
         let facts = self.facts(&reads, &views);
         let whole = facts.last().expect("there is one list of facts more than folds");
-        let mut other_cases = Vec::new();
-        for (number, collection) in others.iter().enumerate() {
-            other_cases.extend(self.other_cases(number, collection, &other_stages, whole));
-        }
-        let (mut grown, judged) = self.second_stage(&reads, &views, &facts, &other_cases, say);
-
-        let (alone, alone_judged) = self.alone(&reads, &stages, &facts);
-        let statuses = self.statuses(&reads, &views, &narratives, &corpus.statuses, &stages);
-        let (numbers, figures) = self.figures(&reads, &judged, &alone_judged, &statuses.judged, say);
-        for (number, collection) in others.iter().enumerate() {
-            let cases = other_cases.iter().filter(|c| c.collection == number);
-            say(&self.measure_collection(collection, cases, &grown, figures.threshold));
-        }
-        let stacked = grown.pop().unwrap_or_default();
+        let ground = Ground {
+            reads: &reads,
+            narratives: &narratives,
+            others: &others,
+            other_stages: &other_stages,
+            stages: &stages,
+            facts: &facts,
+            sentences: &corpus.statuses,
+        };
+        let linear = self.second(&ground, &views, None, say);
+        let joined = corpus.answers.as_ref().map(|answers| {
+            for (report, views) in views.iter_mut().enumerate() {
+                for (segment, view) in views.iter_mut().enumerate() {
+                    view.heard = answers.in_context("reports", report, segment, &|id| self.class(id));
+                }
+            }
+            say("with the encoder:");
+            let second = self.second(&ground, &views, Some(answers), say);
+            say(&format!("with the encoder, on publishers not learned from: {}", second.figures));
+            second.to_bytes()
+        });
+        let Second { stacked, alone, statuses, numbers, figures } = linear;
 
         let mut writer = Writer::default();
         writer.put(*b"CLSS", &self.ids.iter().map(|id| U32::new(id.key())).collect::<Vec<_>>());
@@ -414,7 +426,25 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         writer.put(*b"NEWS", &pairs().map(|(_, new)| U32::new(new.key())).collect::<Vec<_>>());
         writer.put(*b"PHRK", &precisions.keys().map(|k| U64::new(*k)).collect::<Vec<_>>());
         writer.put(*b"PHRP", &precisions.values().map(|p| F32::new(*p)).collect::<Vec<_>>());
-        (writer.finish(), figures)
+        (Models { linear: writer.finish(), joined }, figures)
+    }
+
+    /// The second stage and the statuses, with what the encoder says where there is that.
+    fn second(&self, ground: &Ground<'_>, views: &[Vec<View>], heard: Option<&Answers>, say: &(dyn Fn(&str) + Sync)) -> Second {
+        let whole = ground.facts.last().expect("there is one list of facts more than folds");
+        let mut other_cases = Vec::new();
+        for (number, collection) in ground.others.iter().enumerate() {
+            other_cases.extend(self.other_cases(number, collection, ground.other_stages, whole, heard));
+        }
+        let (mut grown, judged) = self.second_stage(ground.reads, views, ground.facts, &other_cases, heard.is_some(), say);
+        let (alone, alone_judged) = self.alone(ground.reads, ground.stages, ground.facts, heard);
+        let statuses = self.statuses(ground.reads, views, ground.narratives, ground.sentences, ground.stages);
+        let (numbers, figures) = self.figures(ground.reads, &judged, &alone_judged, &statuses.judged, say);
+        for (number, collection) in ground.others.iter().enumerate() {
+            let cases = other_cases.iter().filter(|c| c.collection == number);
+            say(&self.measure_collection(collection, cases, &grown, figures.threshold));
+        }
+        Second { stacked: grown.pop().unwrap_or_default(), alone, statuses, numbers, figures }
     }
 
     /// How often each phrase is right. In each report the phrases get what the other folds say; the result is what
@@ -479,11 +509,24 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
 
     /// What the first stage says of a collection, with what its annotators say. Where these looked for some techniques
     /// only, nothing is known of the others; where they gave parents, the best of each family stands for it.
-    fn other_cases(&self, number: usize, collection: &Collection, stages: &[FirstStageBytes], facts: &[ClassFacts]) -> Vec<Case> {
+    fn other_cases(
+        &self,
+        number: usize,
+        collection: &Collection,
+        stages: &[FirstStageBytes],
+        facts: &[ClassFacts],
+        heard: Option<&Answers>,
+    ) -> Vec<Case> {
+        let set = format!("others-{number}");
         let class_of = |object: u16| self.class_of.get(&object).copied();
         let family = |class: u16| self.families[usize::from(class)];
         let one = |(report, read): (usize, &Read)| {
-            let views = stages[read.fold].open().views(&read.document, &read.sightings, &[]);
+            let mut views = stages[read.fold].open().views(&read.document, &read.sightings, &[]);
+            if let Some(heard) = heard {
+                for (segment, view) in views.iter_mut().enumerate() {
+                    view.heard = heard.in_context(&set, report, segment, &|id| self.class(id));
+                }
+            }
             let rows = stack::rows(&read.sightings, &views, facts, &class_of, LEAST, false);
             let mut cases = Vec::new();
             for (labels, rows) in read.labels.iter().zip(rows) {
@@ -573,8 +616,10 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         views: &[Vec<View>],
         facts: &[Vec<ClassFacts>],
         others: &[Case],
+        heard: bool,
         say: &(dyn Fn(&str) + Sync),
     ) -> (Vec<Vec<u8>>, Vec<Vec<Judged>>) {
+        let width = if heard { WIDTH } else { LINEAR_WIDTH };
         let class_of = |object: u16| self.class_of.get(&object).copied();
         let rows: Vec<Vec<stack::Rows>> = reads
             .par_iter()
@@ -587,18 +632,18 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             for (read, rows) in reads.iter().zip(&rows).filter(|(r, _)| r.fold != without) {
                 for (labels, rows) in read.labels.iter().zip(rows) {
                     for (class, row) in rows {
-                        flat.extend_from_slice(row);
+                        flat.extend_from_slice(&row[..width]);
                         answers.push(labels.iter().any(|l| l.0 == *class));
                     }
                 }
             }
             let mut weights = vec![1.0; answers.len()];
             for case in others.iter().filter(|c| c.fold != without) {
-                flat.extend_from_slice(&case.row);
+                flat.extend_from_slice(&case.row[..width]);
                 answers.push(case.right);
                 weights.push(case.weight);
             }
-            Trees::grow(&flat, WIDTH, &answers, &weights, recipe).to_bytes()
+            Trees::grow(&flat, width, &answers, &weights, recipe).to_bytes()
         };
         let grown: Vec<Vec<u8>> = (0..=self.options.folds).map(grow).collect();
         say("second stage grown");
@@ -628,15 +673,23 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     /// The trees for single sentences: which of the candidates is right where something is described at all.
-    fn alone(&self, reads: &[Read], stages: &[FirstStageBytes], facts: &[Vec<ClassFacts>]) -> (Vec<u8>, Vec<Alone>) {
+    fn alone(
+        &self,
+        reads: &[Read],
+        stages: &[FirstStageBytes],
+        facts: &[Vec<ClassFacts>],
+        heard: Option<&Answers>,
+    ) -> (Vec<u8>, Vec<Alone>) {
+        let width = if heard.is_some() { WIDTH } else { LINEAR_WIDTH };
         let class_of = |object: u16| self.class_of.get(&object).copied();
         let phrases = self.options.phrases;
         let cases: Vec<(usize, Vec<u16>, stack::Rows)> = reads
             .par_iter()
-            .map_init(Scratch::default, |scratch, read| {
+            .enumerate()
+            .map_init(Scratch::default, |scratch, (report, read)| {
                 let stage = stages[read.fold].open();
                 let mut cases = Vec::new();
-                for (sighting, labels) in read.sightings.iter().zip(&read.labels) {
+                for (segment, (sighting, labels)) in read.sightings.iter().zip(&read.labels).enumerate() {
                     let asserted: Vec<u16> = labels.iter().filter(|l| l.1 == Status::Asserted).map(|l| l.0).collect();
                     if asserted.is_empty() {
                         continue;
@@ -657,7 +710,10 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                             s.artifacts.clear();
                         });
                     }
-                    let views = stage.views(&document, &sightings, &[]);
+                    let mut views = stage.views(&document, &sightings, &[]);
+                    if let Some(heard) = heard {
+                        views[0].heard = heard.by_itself("reports", report, segment, &|id| self.class(id));
+                    }
                     let rows = stack::rows(&sightings, &views, &facts[read.fold], &class_of, 0.0, true).next().expect("it has a sentence");
                     cases.push((read.fold, asserted, rows));
                 }
@@ -670,11 +726,11 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             let (mut flat, mut answers) = (Vec::new(), Vec::new());
             for (_, labels, rows) in cases.iter().filter(|c| c.0 != without) {
                 for (class, row) in rows {
-                    flat.extend_from_slice(row);
+                    flat.extend_from_slice(&row[..width]);
                     answers.push(labels.contains(class));
                 }
             }
-            Trees::grow(&flat, WIDTH, &answers, &vec![1.0; answers.len()], recipe).to_bytes()
+            Trees::grow(&flat, width, &answers, &vec![1.0; answers.len()], recipe).to_bytes()
         };
         let grown: Vec<Vec<u8>> = (0..=self.options.folds).map(grow).collect();
         let judged = cases
@@ -842,6 +898,46 @@ fn shares(classes: impl Iterator<Item = u16>) -> Vec<(u32, f32)> {
     let classes: BTreeSet<u16> = classes.collect();
     let share = 1.0 / classes.len().max(1) as f32;
     classes.into_iter().map(|c| (u32::from(c), share)).collect()
+}
+
+/// What [`train`] gives.
+pub struct Models {
+    /// The model of a knowledge base.
+    pub linear: Vec<u8>,
+    /// The second stage that joins an encoder to it, where the encoder's answers were given.
+    pub joined: Option<Vec<u8>>,
+}
+
+/// What the second stage learns from.
+struct Ground<'r> {
+    reads: &'r [Read],
+    narratives: &'r [Read],
+    others: &'r [Collection],
+    other_stages: &'r [FirstStageBytes],
+    stages: &'r [FirstStageBytes],
+    facts: &'r [Vec<ClassFacts>],
+    sentences: &'r [super::corpus::StatusSentence],
+}
+
+/// What it learned.
+struct Second {
+    stacked: Vec<u8>,
+    alone: Vec<u8>,
+    statuses: super::train_status::Statuses,
+    numbers: [f32; 6],
+    figures: Figures,
+}
+
+impl Second {
+    /// As a section of a model file.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.put(*b"NUMB", &self.numbers.map(F32::new));
+        writer.put(*b"STTR", &self.statuses.trees);
+        writer.put(*b"STAK", &self.stacked);
+        writer.put(*b"ALON", &self.alone);
+        writer.finish()
+    }
 }
 
 /// Examples that are in every fold's training.

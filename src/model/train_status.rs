@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::corpus::StatusSentence;
 use super::linear::{Example, Linear, LinearRef, Recipe};
-use super::stack::{STATUS_WIDTH, StatusViews};
+use super::stack::{LINEAR_STATUS_WIDTH, STATUS_WIDTH, StatusViews};
 use super::train::{FirstStageBytes, Read, Trainer};
 use super::trees::{self, Trees, TreesRef};
 use super::{View, cue_of, features, likeliest_other, status_of, status_views};
@@ -95,6 +95,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         stages: &[FirstStageBytes],
     ) -> Statuses {
         let folds = self.options.folds;
+        let heard = views.iter().flatten().any(|v| v.heard.is_some());
+        let width = if heard { STATUS_WIDTH } else { LINEAR_STATUS_WIDTH };
         let mut scratch = Scratch::default();
         let (single, cases): (Vec<Read>, Vec<Case>) = sentences
             .iter()
@@ -139,12 +141,12 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             let (mut flat, mut answers, mut weights) = (Vec::new(), Vec::new(), Vec::new());
             for (item, rows) in items.iter().zip(&rows).filter(|(i, _)| i.fold != without) {
                 for (case, row) in item.cases.iter().zip(rows) {
-                    flat.extend_from_slice(row);
+                    flat.extend_from_slice(&row[..width]);
                     answers.push(case.status == Status::Asserted);
                     weights.push(case.weight);
                 }
             }
-            Trees::grow(&flat, STATUS_WIDTH, &answers, &weights, recipe).to_bytes()
+            Trees::grow(&flat, width, &answers, &weights, recipe).to_bytes()
         };
         let mut grown: Vec<Vec<u8>> = (0..=folds).map(grow).collect();
         let judged = reads

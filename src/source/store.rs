@@ -57,6 +57,9 @@ pub enum Error {
     Index(#[from] crate::index::Error),
 }
 
+/// Name of the encoder's model file, wherever it lies.
+pub const MODEL_FILE: &str = "encoder.ttpmodel";
+
 /// The folder of installed knowledge bases.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -147,6 +150,21 @@ impl Store {
         self.domain_folder(domain).join(format!("{version}.ttpkb"))
     }
 
+    /// Where the encoder's model file is, if it is installed.
+    pub fn model_path(&self) -> PathBuf {
+        self.folder.join("models").join(MODEL_FILE)
+    }
+
+    /// Installs a model file. It was checked.
+    ///
+    /// # Errors
+    /// Where it can't be written; then the one before stays.
+    pub fn install_model(&self, _lock: &Lock, bytes: &[u8]) -> Result<PathBuf, Error> {
+        let path = self.model_path();
+        Store::replace(&path, bytes)?;
+        Ok(path)
+    }
+
     fn origin_path(&self, domain: Domain, version: &str) -> PathBuf {
         self.domain_folder(domain).join(format!("{version}.origin"))
     }
@@ -172,8 +190,9 @@ impl Store {
     /// Under the lock nobody else writes, so that every temporary file is a dead one. One that can't be removed
     /// does no harm.
     fn remove_temporaries(&self) {
-        for domain in Domain::ALL {
-            for entry in fs::read_dir(self.domain_folder(domain)).into_iter().flatten().flatten() {
+        let folders = Domain::ALL.into_iter().map(|domain| self.domain_folder(domain)).chain([self.folder.join("models")]);
+        for folder in folders {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
                     let _ = fs::remove_file(entry.path());
                 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::super::settings::Settings;
-use super::super::{Knowledge, map};
+use super::super::{Knowledge, map, mapper, open_encoder};
 use super::{open_release, read, release_of, upgrade_to};
 use ttpmap::export::table::printable;
 use ttpmap::index::ObjectRef;
@@ -17,6 +17,7 @@ use ttpmap::layer::make::{Annotation, Maker, Scoring, annotations, line_annotati
 use ttpmap::layer::upgrade::{Outcome as Became, Pick, Upgrade};
 use ttpmap::layer::{self, Layer};
 use ttpmap::lookup::{fold, is_clear, lookup};
+use ttpmap::model::Profile;
 use ttpmap::rank::{Found, Options, Workspace};
 use ttpmap::{AttackId, Document, Index, Kind, Mapper};
 
@@ -192,7 +193,8 @@ impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> Making<'u, 'a, 's, D> {
             }
             self.titles.push(path.display().to_string());
         }
-        let mapper = Mapper::new(self.upgrade.index());
+        let encoder = open_encoder(self.settings, Profile::default())?;
+        let mapper = mapper(self.upgrade.index(), encoder.as_ref())?;
         let options = Options { min_confidence: self.settings.config.min_confidence, ..Options::default() };
         let mapped: Vec<(String, Result<Vec<Annotation>, String>)> = files
             .into_par_iter()
@@ -400,7 +402,8 @@ impl<'s> Operands<'s> {
         };
         let is_narrative = path.is_dir() || !is_list();
         if is_narrative && !path.is_dir() {
-            let mapper = Mapper::new(upgrade.index());
+            let encoder = open_encoder(self.settings, Profile::default())?;
+            let mapper = mapper(upgrade.index(), encoder.as_ref())?;
             let options = Options { min_confidence: self.settings.config.min_confidence, ..Options::default() };
             let listed = asserted(&mapper, &mut Workspace::default(), bytes, word, &options).with_context(|| word.to_owned())?;
             for annotation in &listed {

