@@ -62,7 +62,7 @@ impl Env {
         for name in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "TTPMAP_DATA_DIR"] {
             command.env(name, self.home.path());
         }
-        command.env("TTPMAP_OFFLINE", "1");
+        command.env("TTPMAP_OFFLINE", "1").env("TTPMAP_PROFILE", "fast");
         command
     }
 

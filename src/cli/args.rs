@@ -37,6 +37,9 @@ pub(crate) struct Shared {
     /// Use this encoder (.ttpmodel) instead of the installed one
     #[arg(long, global = true, env = "TTPMAP_MODEL", value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+    /// How much of narratives is read, and which threshold is taken where --min-confidence gives none; balanced where not given
+    #[arg(long, global = true, env = "TTPMAP_PROFILE", value_name = "PROFILE")]
+    pub(crate) profile: Option<ProfileName>,
     /// Never use the network
     #[arg(long, global = true, env = "TTPMAP_OFFLINE", value_parser = FalseyValueParser::new())]
     pub(crate) offline: bool,
@@ -125,9 +128,6 @@ pub(crate) struct MapArgs {
     /// Leave out what is less sure than this (0 to 1); 0 lists every candidate of every sentence
     #[arg(long, env = "TTPMAP_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
     pub(crate) min_confidence: Option<f32>,
-    /// How much is read, and which threshold where --min-confidence gives none
-    #[arg(long, env = "TTPMAP_PROFILE", value_name = "PROFILE", default_value = "balanced")]
-    pub(crate) profile: ProfileName,
     /// Only techniques of these statuses, comma-separated: asserted, prevented, negated, hypothetical, defensive, generic
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) status: Vec<String>,
@@ -224,7 +224,8 @@ impl InputKind {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum ProfileName {
     /// Without the encoder: for streams and small machines
     Fast,
@@ -297,9 +298,6 @@ pub(crate) struct EvalArgs {
     /// Leave out what is less sure than this (0 to 1) in whole reports
     #[arg(long, env = "TTPMAP_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
     pub(crate) min_confidence: Option<f32>,
-    /// How much is read, and which threshold where --min-confidence gives none
-    #[arg(long, env = "TTPMAP_PROFILE", value_name = "PROFILE", default_value = "balanced")]
-    pub(crate) profile: ProfileName,
     /// The annotators looked for these techniques only: leave others out, given and found
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub(crate) only: Vec<String>,

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &EvalArgs, settings: &Settings) -> anyhow::Result<Outcom
     }
     let index = open_index(settings)?;
     let options = options(args, settings)?;
-    let encoder = open_encoder(settings, options.profile)?;
+    let encoder = open_encoder(settings)?;
     let threads = args.jobs.or(settings.config.jobs).unwrap_or(0);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("starting threads")?;
     let mut all = Vec::new();
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &EvalArgs, settings: &Settings) -> anyhow::Result<Outcom
 }
 
 fn options(args: &EvalArgs, settings: &Settings) -> anyhow::Result<Options> {
-    let profile = args.profile.into();
+    let profile = settings.profile;
     let only = args.only.iter().map(|id| id.trim().parse()).collect::<Result<Vec<AttackId>, _>>().context("--only")?;
     Ok(Options { min_confidence: args.min_confidence.or(settings.config.min_confidence), profile, only })
 }

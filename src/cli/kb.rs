@@ -233,7 +233,7 @@ pub(crate) fn build_index(mut kb: KnowledgeBase, own: Option<&KbBuildArgs>, pros
 }
 
 fn answers(lessons: &Path, settings: &Settings) -> anyhow::Result<Outcome> {
-    let model = super::open_encoder(settings, model::Profile::Balanced)?.context("there is no encoder to ask")?;
+    let model = super::open_encoder(settings)?.context("there is no encoder to ask")?;
     let text = std::fs::read_to_string(lessons).with_context(|| lessons.display().to_string())?;
     settings.write(model::lessons::answers(&model, &text).with_context(|| lessons.display().to_string())?.as_bytes())?;
     Ok(Outcome::Done)

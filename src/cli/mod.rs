@@ -147,15 +147,15 @@ fn model_places() -> Vec<PathBuf> {
 }
 
 /// The encoder for a profile: `--model`, else one that is installed. Where there is none, a word on it.
-pub(crate) fn open_encoder(settings: &Settings, profile: Profile) -> anyhow::Result<Option<EncoderModel>> {
-    if profile == Profile::Fast {
+pub(crate) fn open_encoder(settings: &Settings) -> anyhow::Result<Option<EncoderModel>> {
+    if settings.profile == Profile::Fast {
         return Ok(None);
     }
     let open = |path: &Path| -> anyhow::Result<EncoderModel> {
         let file = std::fs::File::open(path)?;
         let mut bytes = Vec::with_capacity(file.metadata().map_or(0, |m| m.len().min(MAX_MODEL_BYTES)) as usize);
         io::Read::read_to_end(&mut io::Read::take(file, MAX_MODEL_BYTES), &mut bytes)?;
-        Ok(EncoderModel::open(bytes)?)
+        Ok(EncoderModel::open(&bytes)?)
     };
     if let Some(path) = &settings.model {
         return open(path).map(Some).with_context(|| path.display().to_string());

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::args::{Color, Shared};
+use super::args::{Color, ProfileName, Shared};
 use ttpmap::Domain;
+use ttpmap::model::Profile;
 
 /// What the configuration file may say.
 #[derive(Debug, Default, Deserialize)]
@@ -15,6 +16,7 @@ pub(crate) struct Config {
     pub(crate) domain: Option<String>,
     pub(crate) kb: Option<PathBuf>,
     pub(crate) model: Option<PathBuf>,
+    pub(crate) profile: Option<ProfileName>,
     pub(crate) offline: Option<bool>,
     pub(crate) quiet: Option<bool>,
     pub(crate) color: Option<Color>,
@@ -29,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) domain: Option<Domain>,
     pub(crate) kb: Option<PathBuf>,
     pub(crate) model: Option<PathBuf>,
+    pub(crate) profile: Profile,
     pub(crate) offline: bool,
     pub(crate) quiet: bool,
     pub(crate) color: Color,
@@ -56,6 +59,7 @@ impl Settings {
             domain: domain.map(|d| d.parse()).transpose()?,
             kb: shared.kb.clone().or_else(|| config.kb.clone()),
             model: shared.model.clone().or_else(|| config.model.clone()),
+            profile: shared.profile.or(config.profile).map(Profile::from).unwrap_or_default(),
             offline: shared.offline || config.offline.unwrap_or(false),
             quiet: shared.quiet || config.quiet.unwrap_or(false),
             color,

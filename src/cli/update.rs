@@ -69,8 +69,8 @@ fn update_model(args: &UpdateArgs, settings: &Settings, store: &Store, lock: &Lo
             (name, bytes)
         }
         None => {
-            let installed = std::fs::read(store.model_path()).ok().and_then(|bytes| EncoderModel::open(bytes).ok());
-            if let Some(model) = installed.filter(|m| m.digest() == published.sha256 && m.verify().is_ok())
+            let installed = std::fs::read(store.model_path()).ok().and_then(|bytes| EncoderModel::verify(&bytes).ok());
+            if let Some(model) = installed.filter(|m| m.digest() == published.sha256)
                 && args.url.is_none()
             {
                 settings.say(&format!("nothing new: the encoder of {} is installed", model.about().date));
@@ -84,8 +84,7 @@ fn update_model(args: &UpdateArgs, settings: &Settings, store: &Store, lock: &Lo
             (address.to_string(), bytes)
         }
     };
-    let model = EncoderModel::open(bytes.clone()).with_context(|| name.clone())?;
-    model.verify().with_context(|| name.clone())?;
+    let model = EncoderModel::verify(&bytes).with_context(|| name.clone())?;
     let digest = model.digest();
     if digest != published.sha256 && !args.accept_digest {
         bail!(

@@ -121,12 +121,14 @@ const MAX_WIDTH: usize = 4096;
 const MAX_LAYERS: usize = 48;
 
 /// Takes lists off the front of a long one.
-struct Taker<T>(std::vec::IntoIter<T>);
+fn take<'b, T>(from: &mut &'b [T], count: usize) -> Option<&'b [T]> {
+    let (taken, rest) = from.split_at_checked(count)?;
+    *from = rest;
+    Some(taken)
+}
 
-impl<T> Taker<T> {
-    fn take(&mut self, count: usize) -> Option<Vec<T>> {
-        (self.0.len() >= count).then(|| self.0.by_ref().take(count).collect())
-    }
+fn floats(from: &mut &[F32], count: usize) -> Option<Vec<f32>> {
+    Some(take(from, count)?.iter().map(|f| f.get()).collect())
 }
 
 impl Layers {
@@ -138,35 +140,33 @@ impl Layers {
         if !sane || !width.is_multiple_of(HEAD) || !inner.is_multiple_of(2) {
             return None;
         }
-        let bytes = super::signed(file, *b"EWEI")?;
-        let floats: &[F32] = file.section(*b"EFLO");
-        let mut bytes = Taker(bytes.into_iter());
-        let mut floats = Taker(floats.iter().map(|f| f.get()).collect::<Vec<_>>().into_iter());
-        let mut matrix = |rows: usize, columns: usize, floats: &mut Taker<f32>| {
+        let mut bytes: &[i8] = file.section(*b"EWEI");
+        let mut left: &[F32] = file.section(*b"EFLO");
+        let mut matrix = |rows: usize, columns: usize, left: &mut &[F32]| {
             Some(Matrix {
-                weights: bytes.take(rows.next_multiple_of(BLOCK) * columns)?,
-                scales: floats.take(rows)?,
-                biases: floats.take(rows)?,
+                weights: take(&mut bytes, rows.next_multiple_of(BLOCK) * columns)?.to_vec(),
+                scales: floats(left, rows)?,
+                biases: floats(left, rows)?,
                 columns,
             })
         };
-        let places = floats.take(PLACES * width)?;
-        let types = floats.take(2 * width)?;
-        let norms = [floats.take(width)?, floats.take(width)?];
+        let places = floats(&mut left, PLACES * width)?;
+        let types = floats(&mut left, 2 * width)?;
+        let norms = [floats(&mut left, width)?, floats(&mut left, width)?];
         let mut layers = Vec::new();
         for _ in 0..count {
             layers.push(Layer {
-                qkv: matrix(3 * width, width, &mut floats)?,
-                out: matrix(width, width, &mut floats)?,
-                up: matrix(inner, width, &mut floats)?,
-                down: matrix(width, inner, &mut floats)?,
-                norms: [floats.take(width)?, floats.take(width)?, floats.take(width)?, floats.take(width)?],
+                qkv: matrix(3 * width, width, &mut left)?,
+                out: matrix(width, width, &mut left)?,
+                up: matrix(inner, width, &mut left)?,
+                down: matrix(width, inner, &mut left)?,
+                norms: [floats(&mut left, width)?, floats(&mut left, width)?, floats(&mut left, width)?, floats(&mut left, width)?],
             });
         }
-        let heads = matrix(rows, width, &mut floats)?;
+        let heads = matrix(rows, width, &mut left)?;
         let word_scales: &[F32] = file.section(*b"EWRS");
-        let words = super::signed(file, *b"EWRD")?;
-        let whole = floats.0.len() == 0 && words.len() == word_scales.len() * width;
+        let words = file.section::<i8>(*b"EWRD").to_vec();
+        let whole = left.is_empty() && bytes.is_empty() && words.len() == word_scales.len() * width;
         let word_scales = word_scales.iter().map(|f| f.get()).collect();
         whole.then_some(Layers { width, words, word_scales, places, types, norms, layers, heads })
     }

@@ -14,7 +14,6 @@ mod weights;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use zerocopy::FromBytes;
 use zerocopy::byteorder::little_endian::U32;
 
 use crate::index::format::Writer;
@@ -47,9 +46,12 @@ const FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// It is no file of this kind, cut off or damaged.
-    #[error(transparent)]
-    File(#[from] index::Error),
+    /// It is no file of this kind.
+    #[error("not a ttpmap model file; `ttpmap update --models` fetches one")]
+    Foreign,
+    /// It is cut off, or its bytes are not those that were written.
+    #[error("this model file is damaged ({0}); `ttpmap update --models` fetches it again")]
+    Damaged(String),
     /// It is a knowledge base.
     #[error("this is a knowledge base, not a model (--kb takes it)")]
     KnowledgeBase,
@@ -64,20 +66,34 @@ pub enum Error {
     Parts,
 }
 
+impl From<index::Error> for Error {
+    fn from(error: index::Error) -> Error {
+        match error {
+            index::Error::Foreign => Error::Foreign,
+            index::Error::Version { found, .. } => Error::Format { found },
+            index::Error::Truncated { found, expected } => Error::Damaged(format!("cut short: {found} of {expected} bytes")),
+            index::Error::Damaged(what) => Error::Damaged(what),
+            other @ index::Error::Read { .. } => Error::Damaged(other.to_string()),
+        }
+    }
+}
+
 /// A model file (`.ttpmodel`): the encoder, and the second stage that joins it to a knowledge base's linear models. A
 /// container as the knowledge base's: magic, version, sections, checksum.
 pub struct EncoderModel {
-    file: Index<Vec<u8>>,
     encoder: Encoder,
     about: About,
+    joined: Vec<u8>,
+    digest: String,
 }
 
 impl EncoderModel {
-    /// Opens a model file. Costs some ten milliseconds; the checksum is [`EncoderModel::verify`]'s.
+    /// Opens a model file's bytes and takes what it needs. Costs some ten milliseconds; the checksum is
+    /// [`EncoderModel::verify`]'s.
     ///
     /// # Errors
     /// Where it is no model, of another format, or its parts don't fit.
-    pub fn open(bytes: Vec<u8>) -> Result<EncoderModel, Error> {
+    pub fn open(bytes: &[u8]) -> Result<EncoderModel, Error> {
         let file = Index::new(bytes)?;
         let about = file.raw(*b"EABO");
         if about.is_empty() {
@@ -88,7 +104,16 @@ impl EncoderModel {
             return Err(Error::Format { found: about.format });
         }
         let encoder = Encoder::open(&file).ok_or(Error::Parts)?;
-        Ok(EncoderModel { file, encoder, about })
+        Ok(EncoderModel { encoder, about, joined: file.raw(*b"EJOI").to_vec(), digest: file.checksum() })
+    }
+
+    /// Opens a model file's bytes and compares their checksum.
+    ///
+    /// # Errors
+    /// As [`EncoderModel::open`], or where a byte was changed.
+    pub fn verify(bytes: &[u8]) -> Result<EncoderModel, Error> {
+        Index::new(bytes)?.verify_checksum()?;
+        EncoderModel::open(bytes)
     }
 
     /// What it says of itself.
@@ -97,16 +122,8 @@ impl EncoderModel {
     }
 
     /// The SHA-256 that the file bears of its content, in hexadecimal digits.
-    pub fn digest(&self) -> String {
-        self.file.checksum()
-    }
-
-    /// Compares the checksum of all its bytes.
-    ///
-    /// # Errors
-    /// Where they were changed.
-    pub fn verify(&self) -> Result<(), Error> {
-        Ok(self.file.verify_checksum()?)
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     pub(crate) fn encoder(&self) -> &Encoder {
@@ -115,7 +132,7 @@ impl EncoderModel {
 
     /// The second stage's bytes.
     pub(crate) fn joined(&self) -> &[u8] {
-        self.file.raw(*b"EJOI")
+        &self.joined
     }
 }
 
@@ -232,23 +249,18 @@ impl Encoder {
     }
 }
 
-/// Signed bytes of a section.
-fn signed<D: AsRef<[u8]>>(file: &Index<D>, tag: [u8; 4]) -> Option<Vec<i8>> {
-    <[i8]>::ref_from_bytes(file.raw(tag)).ok().map(<[i8]>::to_vec)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// The project's model file; None in a package without it, which is said.
-    fn shipped() -> Option<EncoderModel> {
+    fn shipped() -> Option<Vec<u8>> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/encoder.ttpmodel");
-        let Ok(bytes) = std::fs::read(path) else {
+        let bytes = std::fs::read(path).ok();
+        if bytes.is_none() {
             eprintln!("skipped: there is no {path}");
-            return None;
-        };
-        Some(EncoderModel::open(bytes).unwrap())
+        }
+        bytes
     }
 
     #[derive(Deserialize)]
@@ -272,7 +284,8 @@ mod tests {
 
     #[test]
     fn it_says_what_pytorch_says() {
-        let Some(model) = shipped() else { return };
+        let Some(bytes) = shipped() else { return };
+        let model = EncoderModel::open(&bytes).unwrap();
         let said = model.encoder().read(&inputs());
         for (case, said) in cases().iter().zip(&said) {
             let close = |a: f32, b: f32| assert!((a - b).abs() < 0.002, "{}: {a} and {b}", case.text);
@@ -288,7 +301,8 @@ mod tests {
 
     #[test]
     fn it_says_the_same_on_any_processor_in_any_batch() {
-        let Some(mut model) = shipped() else { return };
+        let Some(bytes) = shipped() else { return };
+        let mut model = EncoderModel::open(&bytes).unwrap();
         let inputs: Vec<Input> = inputs().into_iter().cycle().take(40).collect();
         let together = model.encoder().read(&inputs);
         for processor in Processor::all() {
@@ -306,28 +320,27 @@ mod tests {
 
     #[test]
     fn the_shipped_model_is_the_published_one() {
-        let Some(model) = shipped() else { return };
-        model.verify().unwrap();
+        let Some(bytes) = shipped() else { return };
+        let model = EncoderModel::verify(&bytes).unwrap();
         assert_eq!(model.digest(), published().sha256);
         assert!(published().url.starts_with("https://"));
     }
 
     #[test]
     fn what_is_no_model_is_told() {
-        assert!(matches!(EncoderModel::open(vec![0; 200]), Err(Error::File(_))));
+        assert!(matches!(EncoderModel::open(&[0; 200]), Err(Error::Foreign)));
         let index = Index::embedded();
-        assert!(matches!(EncoderModel::open(index.into_inner().into_owned()), Err(Error::KnowledgeBase)));
-        let Some(model) = shipped() else { return };
-        let whole = model.file.into_inner();
+        assert!(matches!(EncoderModel::open(&index.into_inner()), Err(Error::KnowledgeBase)));
+        let Some(whole) = shipped() else { return };
         for cut in [9, 63, 64, 1000, whole.len() - 1] {
-            assert!(EncoderModel::open(whole[..cut].to_vec()).is_err(), "cut at {cut}");
+            assert!(EncoderModel::open(&whole[..cut]).is_err(), "cut at {cut}");
         }
         // A byte that is another is found by the checksum, and does no harm where nobody asks.
         let mut other = whole.clone();
         let middle = other.len() / 2;
         other[middle] ^= 1;
-        let model = EncoderModel::open(other).unwrap();
-        assert!(model.verify().is_err());
+        assert!(EncoderModel::verify(&other).is_err());
+        let model = EncoderModel::open(&other).unwrap();
         assert_eq!(model.encoder().read(&inputs()).len(), cases().len());
     }
 }

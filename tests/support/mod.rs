@@ -93,6 +93,8 @@ impl TestEnv {
             .env("XDG_DATA_HOME", self.folder.path().join("home"))
             .env("XDG_CACHE_HOME", self.folder.path().join("home"))
             .env("TTPMAP_DATA_DIR", self.data())
+            // The encoder has tests of its own; what is tested elsewhere is alike with and without it.
+            .env("TTPMAP_PROFILE", "fast")
             .stdin(Stdio::null());
         command
     }

@@ -650,3 +650,77 @@ fn progress_is_shown_on_a_terminal_only() {
     let plain = env.run(&["update", "--url", &server.url("/bundle.json")]);
     assert!(!plain.done(&["now using"]).stderr.contains(" left"), "{}", plain.stderr);
 }
+
+/// The encoder's model file of the project; None in a package without it, which is said.
+fn encoder() -> Option<Vec<u8>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/encoder.ttpmodel");
+    let bytes = fs::read(path).ok();
+    if bytes.is_none() {
+        eprintln!("skipped: there is no {path}");
+    }
+    bytes
+}
+
+#[test]
+fn the_encoder_is_fetched_checked_and_used() {
+    let Some(model) = encoder() else { return };
+    let bytes = model.clone();
+    let server = Server::start(move |_| Reply::ok(bytes.clone()));
+    let env = Env::new();
+    env.run(&["update", "--models", "--url", &server.url("/encoder.ttpmodel")]).done(&["the encoder of ", "models/encoder.ttpmodel"]);
+    assert_eq!(env.files(), ["models/encoder.ttpmodel"]);
+    assert_eq!(fs::read(env.data().join("models/encoder.ttpmodel")).unwrap(), model);
+    // What belongs to this ttpmap is not fetched again.
+    env.run(&["update", "--models"]).done(&["nothing new: the encoder of "]);
+    let text = env.write("report.txt", "They dumped LSASS memory with comsvcs.dll.\n\nThen they left.\n\nNobody saw it.\n");
+    let run = env.run(&["map", &text, "--explain", "--format", "table"]);
+    assert!(run.stdout.contains("T1003.001") && run.stdout.contains("the encoder "), "{}", run.stdout);
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn an_encoder_that_is_not_the_published_one_is_refused() {
+    let Some(model) = encoder() else { return };
+    let env = Env::new();
+    let mut other = model.clone();
+    *other.last_mut().unwrap() ^= 1;
+    env.run(&["update", "--models", "--from", &env.write("other.ttpmodel", &other)])
+        .failed(&["other.ttpmodel: this model file is damaged"]);
+    env.run(&["update", "--models", "--from", &env.write("short.ttpmodel", &model[..5000])])
+        .failed(&["short.ttpmodel: this model file is damaged"]);
+    env.run(&["update", "--models", "--from", &env.write("foreign.ttpmodel", [7; 5000])]).failed(&["foreign.ttpmodel: not a ttpmap model"]);
+    env.run(&["update", "--models", "--from", "missing.ttpmodel"]).failed(&["missing.ttpmodel: No such file"]);
+    env.run(&["update", "--models", "--offline"]).failed(&["update --models --from FILE"]);
+    let server = Server::start(|_| Reply::new(404, ""));
+    env.run(&["update", "--models", "--url", &server.url("/x")]).failed(&["answers 404"]);
+    assert_eq!(env.files(), Vec::<String>::new());
+    env.run(&["update", "--models", "--from", &env.write("same.ttpmodel", &model)]).done(&[]);
+}
+
+#[cfg(unix)]
+#[test]
+fn without_an_encoder_the_linear_models_read_and_a_line_says_so() {
+    let mut env = Env::new();
+    // A copy that lies where nothing is beside it.
+    let program = env.path("ttpmap");
+    fs::copy(env!("CARGO_BIN_EXE_ttpmap"), &program).unwrap();
+    let text = env.write("report.txt", "They dumped LSASS memory with comsvcs.dll.");
+    let map = |env: &Env, more: &[&str]| -> Run {
+        let mut command = Command::new(&program);
+        env.prepare(&mut command);
+        command.args([&["map", &text, "--format", "json"], more].concat()).output().unwrap().into()
+    };
+    let run = map(&env, &[]);
+    assert!(run.stdout.contains("T1003.001"), "{}", run.stdout);
+    assert!(run.stderr.contains("no encoder is installed") && run.stderr.lines().count() == 1, "{}", run.stderr);
+    assert_eq!(map(&env, &["--profile", "fast"]).stderr, "");
+    assert_eq!(map(&env, &["--quiet"]).stderr, "");
+    // One that is damaged is named, and does not end the run; one that was asked for does.
+    fs::create_dir_all(env.data().join("models")).unwrap();
+    fs::write(env.data().join("models/encoder.ttpmodel"), "no model at all, and longer than the header of one would be").unwrap();
+    let run = map(&env, &[]);
+    assert!(run.stderr.contains("encoder.ttpmodel: ") && run.stderr.contains("not used") && run.code == Some(0), "{}", run.stderr);
+    assert_eq!(map(&env, &["--model", "none.ttpmodel"]).code, Some(2));
+    env.variables = vec![("TTPMAP_PROFILE".into(), "fast".into())];
+    assert_eq!(map(&env, &[]).stderr, "");
+}

@@ -17,7 +17,6 @@ use ttpmap::layer::make::{Annotation, Maker, Scoring, annotations, line_annotati
 use ttpmap::layer::upgrade::{Outcome as Became, Pick, Upgrade};
 use ttpmap::layer::{self, Layer};
 use ttpmap::lookup::{fold, is_clear, lookup};
-use ttpmap::model::Profile;
 use ttpmap::rank::{Found, Options, Workspace};
 use ttpmap::{AttackId, Document, Index, Kind, Mapper};
 
@@ -193,9 +192,9 @@ impl<'u, 'a, 's, D: AsRef<[u8]> + Sync> Making<'u, 'a, 's, D> {
             }
             self.titles.push(path.display().to_string());
         }
-        let encoder = open_encoder(self.settings, Profile::default())?;
+        let encoder = open_encoder(self.settings)?;
         let mapper = mapper(self.upgrade.index(), encoder.as_ref())?;
-        let options = Options { min_confidence: self.settings.config.min_confidence, ..Options::default() };
+        let options = Options { min_confidence: self.settings.config.min_confidence, profile: self.settings.profile, ..Options::default() };
         let mapped: Vec<(String, Result<Vec<Annotation>, String>)> = files
             .into_par_iter()
             .map_init(Workspace::default, |workspace, path| {
@@ -402,9 +401,10 @@ impl<'s> Operands<'s> {
         };
         let is_narrative = path.is_dir() || !is_list();
         if is_narrative && !path.is_dir() {
-            let encoder = open_encoder(self.settings, Profile::default())?;
+            let encoder = open_encoder(self.settings)?;
             let mapper = mapper(upgrade.index(), encoder.as_ref())?;
-            let options = Options { min_confidence: self.settings.config.min_confidence, ..Options::default() };
+            let options =
+                Options { min_confidence: self.settings.config.min_confidence, profile: self.settings.profile, ..Options::default() };
             let listed = asserted(&mapper, &mut Workspace::default(), bytes, word, &options).with_context(|| word.to_owned())?;
             for annotation in &listed {
                 let _ = new.maker.add(annotation, word);

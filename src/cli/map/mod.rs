@@ -68,7 +68,7 @@ struct Job<'a, D> {
 pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome> {
     let index = open_index(settings)?;
     let format = format(args, settings)?;
-    let encoder = open_encoder(settings, args.profile.into())?;
+    let encoder = open_encoder(settings)?;
     let job = job(args, settings, &index, encoder.as_ref(), format)?;
     let mut inputs = Inputs::new(args, job.reading.clone(), settings)?;
     let threads = args.jobs.or(settings.config.jobs).unwrap_or(0);
@@ -160,7 +160,7 @@ fn job<'a, D: AsRef<[u8]>>(
 ) -> anyhow::Result<Job<'a, D>> {
     let options = Options {
         min_confidence: args.min_confidence.or(settings.config.min_confidence),
-        profile: args.profile.into(),
+        profile: settings.profile,
         statuses: args.status.iter().map(|s| s.parse()).collect::<Result<Vec<Status>, _>>()?,
         tactics: args.tactic.iter().map(|t| tactic(index, t)).collect::<anyhow::Result<Vec<_>>>()?,
         platforms: platforms(index, &args.platform)?,
@@ -194,7 +194,7 @@ fn job<'a, D: AsRef<[u8]>>(
         },
     };
     let mapper = mapper(index, encoder)?;
-    let encoder = encoder.map(EncoderModel::digest);
+    let encoder = encoder.map(|encoder| encoder.digest().to_owned());
     Ok(Job { index, mapper, options, encoder, format, summary: args.summary, hand_off, fail_on, width, reading })
 }
 
