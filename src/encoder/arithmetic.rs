@@ -1,7 +1,7 @@
 //! Floating point of the layers, element by element or in sixteen lanes, so that any processor gives the same bits.
 
 /// Lanes of a sum.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// The sum of a row, in lanes.
 #[inline(always)]
@@ -85,6 +85,31 @@ pub(super) fn softmax(row: &mut [f32]) {
     }
 }
 
+/// The same for the first `count` of a row of whole lanes; the rest become 0.
+#[inline(always)]
+pub(super) fn softmax_padded(row: &mut [f32], count: usize) {
+    row[count..].fill(f32::NEG_INFINITY);
+    let mut tops = [f32::NEG_INFINITY; LANES];
+    for chunk in row.as_chunks::<LANES>().0 {
+        for (top, x) in tops.iter_mut().zip(chunk) {
+            *top = if *x > *top { *x } else { *top };
+        }
+    }
+    let top = tops.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+    for chunk in row.as_chunks_mut::<LANES>().0 {
+        for x in chunk {
+            *x = exp(*x - top);
+        }
+    }
+    row[count..].fill(0.0);
+    let total = 1.0 / sum(row);
+    for chunk in row.as_chunks_mut::<LANES>().0 {
+        for x in chunk {
+            *x *= total;
+        }
+    }
+}
+
 /// A row with mean 0 and variance 1, times a weight, plus a bias (Ba et al. 2016).
 #[inline(always)]
 pub(super) fn normalise(row: &mut [f32], weight: &[f32], bias: &[f32]) {
@@ -127,6 +152,9 @@ mod tests {
         softmax(&mut row);
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert!(row[6] > row[5]);
+        let mut padded: Vec<f32> = (0..48).map(|i| if i < 45 { (i % 7) as f32 * 3.0 } else { 99.0 }).collect();
+        softmax_padded(&mut padded, 45);
+        assert!(row.iter().zip(&padded).all(|(a, b)| (a - b).abs() < 1e-7) && padded[45..] == [0.0; 3]);
         assert_eq!(largest(&[-3.0, 2.0]), 3.0);
         assert_eq!([-32767.0, -1.6, 0.4, 2.5, 32766.7].map(whole), [-32767, -2, 0, 2, 32767]);
         assert_eq!(sum(&(0..40).map(|i| i as f32).collect::<Vec<_>>()), 780.0);

@@ -2,7 +2,7 @@
 
 use zerocopy::byteorder::little_endian::{F32, U32};
 
-use super::arithmetic::{gelu, largest, normalise, softmax, sum, whole as rounded};
+use super::arithmetic::{LANES, gelu, largest, normalise, softmax_padded, whole as rounded};
 use super::kernel::{BLOCK, Kernel, Sums, TILE, WIDE, Work, limit};
 use crate::index::Index;
 
@@ -10,6 +10,8 @@ use crate::index::Index;
 pub(super) const PLACES: usize = super::OWN + super::CONTEXT;
 /// Numbers of a head of attention.
 const HEAD: usize = 32;
+/// Pieces whose attention is worked out together.
+const ASKING: usize = 4;
 
 /// A matrix with weights of 8 bits, a scale and a bias for each row.
 pub(super) struct Matrix {
@@ -208,44 +210,73 @@ impl Layers {
     #[inline(always)]
     fn attend(&self, batch: &Batch, qkv: &[f32], out: &mut Vec<f32>) {
         let width = self.width;
-        out.clear();
         out.resize(batch.pieces.len() * width, 0.0);
         let by = 1.0 / (HEAD as f32).sqrt();
-        let mut keys = [[0.0_f32; PLACES]; HEAD];
+        let mut keys = [[[0.0_f32; LANES]; PLACES / LANES]; HEAD];
         let mut first = 0;
         for text in &batch.texts {
             let row = |i: usize, part: usize, head: usize| {
                 let at = (first + i) * 3 * width + part * width + head * HEAD;
                 &qkv[at..at + HEAD]
             };
+            let chunks = text.all.div_ceil(LANES);
             for head in 0..width / HEAD {
                 for i in 0..text.all {
                     for (keys, k) in keys.iter_mut().zip(row(i, 1, head)) {
-                        keys[i] = *k;
+                        keys[i / LANES][i % LANES] = *k;
                     }
                 }
-                for i in 0..text.all {
-                    let mut scores = [0.0_f32; PLACES];
-                    for (q, keys) in row(i, 0, head).iter().zip(&keys) {
-                        let q = q * by;
-                        for (s, k) in scores.iter_mut().zip(keys) {
-                            *s += q * k;
+                // Some pieces at a time, so that sums don't wait for each other.
+                for start in (0..text.all).step_by(ASKING) {
+                    let asking: [usize; ASKING] = std::array::from_fn(|a| (start + a).min(text.all - 1));
+                    let mut scores = [[0.0_f32; PLACES]; ASKING];
+                    let queries = asking.map(|i| row(i, 0, head));
+                    for chunk in 0..chunks {
+                        let mut sums = [[0.0_f32; LANES]; ASKING];
+                        for (d, keys) in keys.iter().enumerate() {
+                            for (sums, q) in sums.iter_mut().zip(&queries) {
+                                let q = q[d] * by;
+                                for (s, k) in sums.iter_mut().zip(&keys[chunk]) {
+                                    *s += q * k;
+                                }
+                            }
+                        }
+                        for (scores, sums) in scores.iter_mut().zip(&sums) {
+                            scores[chunk * LANES..(chunk + 1) * LANES].copy_from_slice(sums);
                         }
                     }
-                    let scores = &mut scores[..text.all];
-                    softmax(scores);
-                    let mut mean = [0.0_f32; HEAD];
-                    for (j, p) in scores.iter().enumerate() {
-                        for (m, v) in mean.iter_mut().zip(row(j, 2, head)) {
-                            *m += p * v;
+                    for scores in &mut scores {
+                        softmax_padded(&mut scores[..chunks * LANES], text.all);
+                    }
+                    let mut means = [[0.0_f32; HEAD]; ASKING];
+                    for j in 0..text.all {
+                        let values = row(j, 2, head);
+                        for (mean, scores) in means.iter_mut().zip(&scores) {
+                            for (m, v) in mean.iter_mut().zip(values) {
+                                *m += scores[j] * v;
+                            }
                         }
                     }
-                    let at = (first + i) * width + head * HEAD;
-                    out[at..at + HEAD].copy_from_slice(&mean);
+                    for (i, mean) in asking.into_iter().zip(&means) {
+                        let at = (first + i) * width + head * HEAD;
+                        out[at..at + HEAD].copy_from_slice(mean);
+                    }
                 }
             }
             first += text.all;
         }
+    }
+}
+
+/// x + y, normalised.
+#[inline(always)]
+fn add(x: &mut [f32], y: &[f32], weight: &[f32], bias: &[f32]) {
+    let width = weight.len();
+    for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += y;
+        }
+        normalise(x, weight, bias);
     }
 }
 
@@ -264,14 +295,6 @@ impl Work for Read<'_> {
         let width = all.width;
         let mut x = all.embed(batch);
         let (mut whole, mut wide, mut narrow) = (Whole::default(), Vec::new(), Vec::new());
-        let add = |x: &mut [f32], y: &[f32], weight: &[f32], bias: &[f32]| {
-            for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
-                for (x, y) in x.iter_mut().zip(y) {
-                    *x += y;
-                }
-                normalise(x, weight, bias);
-            }
-        };
         for layer in &all.layers {
             whole.of(&x, width);
             layer.qkv.product(kernel, &whole, &mut wide);
@@ -301,7 +324,6 @@ impl Work for Read<'_> {
             means.extend(mean.into_iter().map(|m| m / text.own as f32));
             first += text.all;
         }
-        debug_assert!(sum(&means).is_finite());
         whole.of(&means, width);
         let mut answers = Vec::new();
         all.heads.product(kernel, &whole, &mut answers);
