@@ -155,7 +155,7 @@ pub(crate) fn open_encoder(settings: &Settings) -> anyhow::Result<Option<Encoder
         let file = std::fs::File::open(path)?;
         let mut bytes = Vec::with_capacity(file.metadata().map_or(0, |m| m.len().min(MAX_MODEL_BYTES)) as usize);
         io::Read::read_to_end(&mut io::Read::take(file, MAX_MODEL_BYTES), &mut bytes)?;
-        Ok(EncoderModel::open(&bytes)?)
+        Ok(EncoderModel::open(bytes)?)
     };
     if let Some(path) = &settings.model {
         return open(path).map(Some).with_context(|| path.display().to_string());

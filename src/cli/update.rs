@@ -69,7 +69,7 @@ fn update_model(args: &UpdateArgs, settings: &Settings, store: &Store, lock: &Lo
             (name, bytes)
         }
         None => {
-            let installed = std::fs::read(store.model_path()).ok().and_then(|bytes| EncoderModel::verify(&bytes).ok());
+            let installed = std::fs::read(store.model_path()).ok().and_then(|bytes| EncoderModel::verify(bytes).ok());
             if let Some(model) = installed.filter(|m| m.digest() == published.sha256)
                 && args.url.is_none()
             {
@@ -84,7 +84,7 @@ fn update_model(args: &UpdateArgs, settings: &Settings, store: &Store, lock: &Lo
             (address.to_string(), bytes)
         }
     };
-    let model = EncoderModel::verify(&bytes).with_context(|| name.clone())?;
+    let model = EncoderModel::verify(bytes.clone()).with_context(|| name.clone())?;
     let digest = model.digest();
     if digest != published.sha256 && !args.accept_digest {
         bail!(

@@ -1,5 +1,7 @@
 //! The transformer's layers, over many texts at a time. Texts stand one behind the other without anything between.
 
+use std::ops::Range;
+
 use zerocopy::byteorder::little_endian::{F32, U32};
 
 use super::arithmetic::{LANES, gelu, largest, normalise, softmax_padded, whole as rounded};
@@ -15,8 +17,8 @@ const ASKING: usize = 4;
 
 /// A matrix with weights of 8 bits, a scale and a bias for each row.
 pub(super) struct Matrix {
-    /// In the kernel's order.
-    weights: Vec<i8>,
+    /// Where its weights lie in the file, in the kernel's order.
+    weights: Range<usize>,
     scales: Vec<f32>,
     biases: Vec<f32>,
     columns: usize,
@@ -53,15 +55,16 @@ impl Matrix {
 
     /// Every row of `x` against every row of the matrix; `rows()` numbers for each row of `x`.
     #[inline(always)]
-    fn product<K: Kernel>(&self, kernel: K, x: &Whole, out: &mut Vec<f32>) {
+    fn product<K: Kernel>(&self, kernel: K, file: &[i8], x: &Whole, out: &mut Vec<f32>) {
         let (rows, columns) = (self.rows(), self.columns);
+        let all_weights = &file[self.weights.clone()];
         let tokens = x.scales.len();
         out.resize(tokens * rows, 0.0);
         let mut sums: Sums = [[[0; BLOCK]; WIDE]; TILE];
         let all = rows.div_ceil(BLOCK);
         for first in (0..all).step_by(WIDE) {
             let blocks = WIDE.min(all - first);
-            let weights = &self.weights[first * BLOCK * columns..(first + blocks) * BLOCK * columns];
+            let weights = &all_weights[first * BLOCK * columns..(first + blocks) * BLOCK * columns];
             for token in (0..tokens).step_by(TILE) {
                 let some = TILE.min(tokens - token);
                 kernel.tile(&x.numbers[token * columns..(token + some) * columns], weights, columns, some, blocks, &mut sums);
@@ -92,10 +95,10 @@ struct Layer {
     norms: [Vec<f32>; 4],
 }
 
-/// All there is to know but the vocabulary.
+/// All there is to know but the vocabulary. The weights stay in the file, whose bytes come along wherever they are needed.
 pub(super) struct Layers {
     width: usize,
-    words: Vec<i8>,
+    words: Range<usize>,
     word_scales: Vec<f32>,
     places: Vec<f32>,
     types: Vec<f32>,
@@ -142,15 +145,13 @@ impl Layers {
         if !sane || !width.is_multiple_of(HEAD) || !inner.is_multiple_of(2) {
             return None;
         }
-        let mut bytes: &[i8] = file.section(*b"EWEI");
+        let mut weights = file.range(*b"EWEI")?;
         let mut left: &[F32] = file.section(*b"EFLO");
         let mut matrix = |rows: usize, columns: usize, left: &mut &[F32]| {
-            Some(Matrix {
-                weights: take(&mut bytes, rows.next_multiple_of(BLOCK) * columns)?.to_vec(),
-                scales: floats(left, rows)?,
-                biases: floats(left, rows)?,
-                columns,
-            })
+            let end = weights.start + rows.next_multiple_of(BLOCK) * columns;
+            let own = (end <= weights.end).then_some(weights.start..end)?;
+            weights.start = end;
+            Some(Matrix { weights: own, scales: floats(left, rows)?, biases: floats(left, rows)?, columns })
         };
         let places = floats(&mut left, PLACES * width)?;
         let types = floats(&mut left, 2 * width)?;
@@ -167,8 +168,8 @@ impl Layers {
         }
         let heads = matrix(rows, width, &mut left)?;
         let word_scales: &[F32] = file.section(*b"EWRS");
-        let words = file.section::<i8>(*b"EWRD").to_vec();
-        let whole = left.is_empty() && bytes.is_empty() && words.len() == word_scales.len() * width;
+        let words = file.range(*b"EWRD")?;
+        let whole = left.is_empty() && weights.is_empty() && words.len() == word_scales.len() * width;
         let word_scales = word_scales.iter().map(|f| f.get()).collect();
         whole.then_some(Layers { width, words, word_scales, places, types, norms, layers, heads })
     }
@@ -184,8 +185,9 @@ impl Layers {
     }
 
     #[inline(always)]
-    fn embed(&self, batch: &Batch) -> Vec<f32> {
+    fn embed(&self, file: &[i8], batch: &Batch) -> Vec<f32> {
         let width = self.width;
+        let words = &file[self.words.clone()];
         let mut x = vec![0.0; batch.pieces.len() * width];
         let mut at = 0;
         for text in &batch.texts {
@@ -194,7 +196,7 @@ impl Layers {
                 let scale = self.word_scales[piece];
                 let kind = usize::from(i >= text.own) * width;
                 let row = &mut x[(at + i) * width..(at + i + 1) * width];
-                let word = &self.words[piece * width..(piece + 1) * width];
+                let word = &words[piece * width..(piece + 1) * width];
                 let (place, kind) = (&self.places[i * width..(i + 1) * width], &self.types[kind..kind + width]);
                 for (((x, w), p), k) in row.iter_mut().zip(word).zip(place).zip(kind) {
                     *x = f32::from(*w) * scale + p + k;
@@ -283,6 +285,8 @@ fn add(x: &mut [f32], y: &[f32], weight: &[f32], bias: &[f32]) {
 /// Reads a batch: the answers' numbers, text by text.
 pub(super) struct Read<'a> {
     pub(super) layers: &'a Layers,
+    /// The model file's bytes.
+    pub(super) file: &'a [i8],
     pub(super) batch: &'a Batch,
 }
 
@@ -291,24 +295,24 @@ impl Work for Read<'_> {
 
     #[inline(always)]
     fn with<K: Kernel>(self, kernel: K) -> Vec<f32> {
-        let Read { layers: all, batch } = self;
+        let Read { layers: all, file, batch } = self;
         let width = all.width;
-        let mut x = all.embed(batch);
+        let mut x = all.embed(file, batch);
         let (mut whole, mut wide, mut narrow) = (Whole::default(), Vec::new(), Vec::new());
         for layer in &all.layers {
             whole.of(&x, width);
-            layer.qkv.product(kernel, &whole, &mut wide);
+            layer.qkv.product(kernel, file, &whole, &mut wide);
             all.attend(batch, &wide, &mut narrow);
             whole.of(&narrow, width);
-            layer.out.product(kernel, &whole, &mut narrow);
+            layer.out.product(kernel, file, &whole, &mut narrow);
             add(&mut x, &narrow, &layer.norms[0], &layer.norms[1]);
             whole.of(&x, width);
-            layer.up.product(kernel, &whole, &mut wide);
+            layer.up.product(kernel, file, &whole, &mut wide);
             for x in &mut wide {
                 *x = gelu(*x);
             }
             whole.of(&wide, layer.down.columns);
-            layer.down.product(kernel, &whole, &mut narrow);
+            layer.down.product(kernel, file, &whole, &mut narrow);
             add(&mut x, &narrow, &layer.norms[2], &layer.norms[3]);
         }
         // The mean over each text's own pieces.
@@ -326,7 +330,7 @@ impl Work for Read<'_> {
         }
         whole.of(&means, width);
         let mut answers = Vec::new();
-        all.heads.product(kernel, &whole, &mut answers);
+        all.heads.product(kernel, file, &whole, &mut answers);
         answers
     }
 }

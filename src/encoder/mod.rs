@@ -14,6 +14,7 @@ mod weights;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use zerocopy::FromBytes;
 use zerocopy::byteorder::little_endian::U32;
 
 use crate::index::format::Writer;
@@ -83,17 +84,15 @@ impl From<index::Error> for Error {
 pub struct EncoderModel {
     encoder: Encoder,
     about: About,
-    joined: Vec<u8>,
-    digest: String,
 }
 
 impl EncoderModel {
-    /// Opens a model file's bytes and takes what it needs. Costs some ten milliseconds; the checksum is
+    /// Opens a model file's bytes. Costs a few milliseconds, for the vocabulary; the checksum is
     /// [`EncoderModel::verify`]'s.
     ///
     /// # Errors
     /// Where it is no model, of another format, or its parts don't fit.
-    pub fn open(bytes: &[u8]) -> Result<EncoderModel, Error> {
+    pub fn open(bytes: Vec<u8>) -> Result<EncoderModel, Error> {
         let file = Index::new(bytes)?;
         let about = file.raw(*b"EABO");
         if about.is_empty() {
@@ -103,17 +102,18 @@ impl EncoderModel {
         if about.format != FORMAT {
             return Err(Error::Format { found: about.format });
         }
-        let encoder = Encoder::open(&file).ok_or(Error::Parts)?;
-        Ok(EncoderModel { encoder, about, joined: file.raw(*b"EJOI").to_vec(), digest: file.checksum() })
+        let encoder = Encoder::open(file).ok_or(Error::Parts)?;
+        Ok(EncoderModel { encoder, about })
     }
 
     /// Opens a model file's bytes and compares their checksum.
     ///
     /// # Errors
     /// As [`EncoderModel::open`], or where a byte was changed.
-    pub fn verify(bytes: &[u8]) -> Result<EncoderModel, Error> {
-        Index::new(bytes)?.verify_checksum()?;
-        EncoderModel::open(bytes)
+    pub fn verify(bytes: Vec<u8>) -> Result<EncoderModel, Error> {
+        let model = EncoderModel::open(bytes)?;
+        model.encoder.file.verify_checksum()?;
+        Ok(model)
     }
 
     /// What it says of itself.
@@ -122,8 +122,8 @@ impl EncoderModel {
     }
 
     /// The SHA-256 that the file bears of its content, in hexadecimal digits.
-    pub fn digest(&self) -> &str {
-        &self.digest
+    pub fn digest(&self) -> String {
+        self.encoder.file.checksum()
     }
 
     pub(crate) fn encoder(&self) -> &Encoder {
@@ -132,7 +132,7 @@ impl EncoderModel {
 
     /// The second stage's bytes.
     pub(crate) fn joined(&self) -> &[u8] {
-        &self.joined
+        self.encoder.file.raw(*b"EJOI")
     }
 }
 
@@ -188,6 +188,7 @@ pub(crate) struct Said {
 
 /// A transformer with its vocabulary and the techniques it knows.
 pub(crate) struct Encoder {
+    file: Index<Vec<u8>>,
     pieces: Pieces,
     layers: Layers,
     /// The techniques of its answers, in their order.
@@ -197,13 +198,13 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// The encoder in a model file's sections; None where they are missing or don't fit each other.
-    pub(crate) fn open<D: AsRef<[u8]>>(file: &Index<D>) -> Option<Encoder> {
+    fn open(file: Index<Vec<u8>>) -> Option<Encoder> {
         let keys: &[U32] = file.section(*b"ECLS");
         let labels = keys.iter().map(|k| AttackId::from_key(k.get())).collect::<Option<Vec<_>>>()?;
         let pieces = Pieces::new(std::str::from_utf8(file.raw(*b"EPIE")).ok()?)?;
-        let layers = Layers::open(file)?;
+        let layers = Layers::open(&file)?;
         let fits = layers.words() == pieces.len() && layers.answers() == labels.len() + 1 + 1 + 6 && !labels.is_empty();
-        fits.then(|| Encoder { pieces, layers, labels, processor: Processor::all().pop().unwrap_or(Processor::Plain) })
+        fits.then(|| Encoder { file, pieces, layers, labels, processor: Processor::all().pop().unwrap_or(Processor::Plain) })
     }
 
     /// What it says of each of some segments, on all cores. The same whatever stands beside it in the list.
@@ -234,7 +235,8 @@ impl Encoder {
     }
 
     fn answer(&self, batch: &mut layers::Batch, out: &mut Vec<Said>) {
-        let answers = self.processor.run(layers::Read { layers: &self.layers, batch });
+        let file = <[i8]>::ref_from_bytes(self.file.bytes()).unwrap_or_default();
+        let answers = self.processor.run(layers::Read { layers: &self.layers, file, batch });
         for mut row in answers.chunks_exact(self.layers.answers()).map(<[f32]>::to_vec) {
             let statuses = row.split_off(self.labels.len() + 2);
             let behaviour = row.pop().unwrap_or_default();
@@ -285,7 +287,7 @@ mod tests {
     #[test]
     fn it_says_what_pytorch_says() {
         let Some(bytes) = shipped() else { return };
-        let model = EncoderModel::open(&bytes).unwrap();
+        let model = EncoderModel::open(bytes).unwrap();
         let said = model.encoder().read(&inputs());
         for (case, said) in cases().iter().zip(&said) {
             let close = |a: f32, b: f32| assert!((a - b).abs() < 0.002, "{}: {a} and {b}", case.text);
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn it_says_the_same_on_any_processor_in_any_batch() {
         let Some(bytes) = shipped() else { return };
-        let mut model = EncoderModel::open(&bytes).unwrap();
+        let mut model = EncoderModel::open(bytes).unwrap();
         let inputs: Vec<Input> = inputs().into_iter().cycle().take(40).collect();
         let together = model.encoder().read(&inputs);
         for processor in Processor::all() {
@@ -321,26 +323,26 @@ mod tests {
     #[test]
     fn the_shipped_model_is_the_published_one() {
         let Some(bytes) = shipped() else { return };
-        let model = EncoderModel::verify(&bytes).unwrap();
+        let model = EncoderModel::verify(bytes).unwrap();
         assert_eq!(model.digest(), published().sha256);
         assert!(published().url.starts_with("https://"));
     }
 
     #[test]
     fn what_is_no_model_is_told() {
-        assert!(matches!(EncoderModel::open(&[0; 200]), Err(Error::Foreign)));
+        assert!(matches!(EncoderModel::open(vec![0; 200]), Err(Error::Foreign)));
         let index = Index::embedded();
-        assert!(matches!(EncoderModel::open(&index.into_inner()), Err(Error::KnowledgeBase)));
+        assert!(matches!(EncoderModel::open(index.into_inner().into_owned()), Err(Error::KnowledgeBase)));
         let Some(whole) = shipped() else { return };
         for cut in [9, 63, 64, 1000, whole.len() - 1] {
-            assert!(EncoderModel::open(&whole[..cut]).is_err(), "cut at {cut}");
+            assert!(EncoderModel::open(whole[..cut].to_vec()).is_err(), "cut at {cut}");
         }
         // A byte that is another is found by the checksum, and does no harm where nobody asks.
         let mut other = whole.clone();
         let middle = other.len() / 2;
         other[middle] ^= 1;
-        assert!(EncoderModel::verify(&other).is_err());
-        let model = EncoderModel::open(&other).unwrap();
+        assert!(EncoderModel::verify(other.clone()).is_err());
+        let model = EncoderModel::open(other).unwrap();
         assert_eq!(model.encoder().read(&inputs()).len(), cases().len());
     }
 }

@@ -135,6 +135,11 @@ impl<D: AsRef<[u8]>> Index<D> {
         crate::source::digest(self.data.as_ref())
     }
 
+    /// All its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.data.as_ref()
+    }
+
     /// The checksum that the header bears, in hexadecimal digits; whether it is right, [`Index::verify`] says.
     pub(crate) fn checksum(&self) -> String {
         let header = Header::ref_from_prefix(self.data.as_ref());

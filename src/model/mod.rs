@@ -271,9 +271,10 @@ fn status_views(linear: &LinearRef<'_>, document: &Document, sightings: &[Sighti
     StatusViews::new(sightings, (0..sightings.len()).map(of).collect())
 }
 
-/// The likeliest status but `asserted`.
-fn likeliest_other(p: &[f32; 6]) -> Status {
-    let others = Status::ALL.iter().zip(p).skip(1);
+/// The likeliest status but `asserted`: by the linear model, and by the encoder where it read the segment.
+fn likeliest_other(p: &[f32; 6], heard: Option<&Heard>) -> Status {
+    let both: [f32; 6] = std::array::from_fn(|i| p[i] + heard.map_or(0.0, |h| h.statuses[i]));
+    let others = Status::ALL.iter().zip(&both).skip(1);
     others.max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0))).map_or(Status::Generic, |(s, _)| *s)
 }
 
@@ -594,7 +595,7 @@ impl<'a> Model<'a> {
         let heard = sightings.len() > ALONE_SEGMENTS && judgement.views[place].heard.is_some();
         let second = self.joined.as_ref().filter(|_| heard).map_or(&self.second, |joined| &joined.second);
         let asserted = second.status_trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
-        let other = likeliest_other(&p);
+        let other = likeliest_other(&p, judgement.views[place].heard.as_ref().filter(|_| heard));
         // The trees learn from reports, where the sentences around say much, and little is not asserted. Where one
         // sentence is all there is, the words have a say of their own, and the odds are the mean of both.
         let odds = |p: f32, rest: f32| (p.max(1e-4) / rest.max(1e-4)).ln();

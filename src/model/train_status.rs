@@ -158,7 +158,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                 let context = status_views(&linear, &read.document, &read.sightings, views);
                 let judge = |place: usize, focus: Span| {
                     let (row, p) = row(&linear, &context, read, views, place, focus);
-                    (trees.probability(&row), likeliest_other(&p))
+                    (trees.probability(&row), likeliest_other(&p, views[place].heard.as_ref()))
                 };
                 (0..read.sightings.len())
                     .map(|place| {

@@ -194,7 +194,7 @@ fn job<'a, D: AsRef<[u8]>>(
         },
     };
     let mapper = mapper(index, encoder)?;
-    let encoder = encoder.map(|encoder| encoder.digest().to_owned());
+    let encoder = encoder.map(EncoderModel::digest);
     Ok(Job { index, mapper, options, encoder, format, summary: args.summary, hand_off, fail_on, width, reading })
 }
 
