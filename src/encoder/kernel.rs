@@ -9,6 +9,8 @@
 
 #![allow(unsafe_code)]
 
+use super::arithmetic::LANES;
+
 /// Rows of a block.
 pub(super) const BLOCK: usize = 16;
 
@@ -38,13 +40,23 @@ pub(super) const TILE: usize = 8;
 pub(super) const WIDE: usize = 3;
 pub(super) type Sums = [[[i32; BLOCK]; WIDE]; TILE];
 
-/// Something that multiplies, as the processor can. `work` is done with the processor's instructions at hand.
+/// Something that multiplies, as the processor can. What is left to the compiler elsewhere is written out here where it
+/// chooses badly.
 pub(super) trait Kernel: Copy {
     /// `tokens` rows of `x`, `columns` numbers each, against `blocks` blocks of weights.
     ///
     /// `x` holds `tokens * columns` numbers and `weights` `blocks * BLOCK * columns`; `columns` is even; `tokens` is
     /// at most [`TILE`], `blocks` at most [`WIDE`].
     fn tile(self, x: &[i16], weights: &[i8], columns: usize, tokens: usize, blocks: usize, sums: &mut Sums);
+
+    /// [`LANES`] numbers, in registers.
+    type Lanes: Copy;
+    /// One number in every lane.
+    fn splat(self, x: f32) -> Self::Lanes;
+    fn load(self, from: &[f32; LANES]) -> Self::Lanes;
+    fn store(self, lanes: Self::Lanes, to: &mut [f32; LANES]);
+    /// sum + x · y in every lane, the product rounded before it is added.
+    fn add_product(self, sum: Self::Lanes, x: Self::Lanes, y: Self::Lanes) -> Self::Lanes;
 }
 
 /// Any processor.
@@ -67,13 +79,35 @@ impl Kernel for Plain {
             }
         }
     }
+
+    type Lanes = [f32; LANES];
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; LANES] {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> [f32; LANES] {
+        *from
+    }
+
+    #[inline(always)]
+    fn store(self, lanes: [f32; LANES], to: &mut [f32; LANES]) {
+        *to = lanes;
+    }
+
+    #[inline(always)]
+    fn add_product(self, sum: [f32; LANES], x: [f32; LANES], y: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| sum[i] + x[i] * y[i])
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, Kernel, Sums};
+    use super::{BLOCK, Kernel, LANES, Sums};
 
     /// Checks what the tiles rely on; the pointers below stay inside.
     #[inline(always)]
@@ -135,6 +169,35 @@ mod x86 {
                     Avx2::some::<1>(x, weights, columns, block, sums, t);
                 }
             }
+        }
+
+        type Lanes = [__m256; 2];
+
+        #[inline(always)]
+        fn splat(self, x: f32) -> [__m256; 2] {
+            // SAFETY: `Avx2` is only made where the processor has it.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+
+        #[inline(always)]
+        fn load(self, from: &[f32; LANES]) -> [__m256; 2] {
+            // SAFETY: the same; both halves are inside the array.
+            unsafe { [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))] }
+        }
+
+        #[inline(always)]
+        fn store(self, lanes: [__m256; 2], to: &mut [f32; LANES]) {
+            // SAFETY: the same.
+            unsafe {
+                _mm256_storeu_ps(to.as_mut_ptr(), lanes[0]);
+                _mm256_storeu_ps(to.as_mut_ptr().add(8), lanes[1]);
+            }
+        }
+
+        #[inline(always)]
+        fn add_product(self, sum: [__m256; 2], x: [__m256; 2], y: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: `Avx2` is only made where the processor has it.
+            unsafe { [_mm256_add_ps(sum[0], _mm256_mul_ps(x[0], y[0])), _mm256_add_ps(sum[1], _mm256_mul_ps(x[1], y[1]))] }
         }
     }
 
@@ -210,6 +273,32 @@ mod x86 {
                 2 => Avx512::wide::<2>(x, weights, columns, tokens, sums),
                 _ => Avx512::wide::<1>(x, weights, columns, tokens, sums),
             }
+        }
+
+        type Lanes = __m512;
+
+        #[inline(always)]
+        fn splat(self, x: f32) -> __m512 {
+            // SAFETY: `Avx512` is only made where the processor has it.
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        fn load(self, from: &[f32; LANES]) -> __m512 {
+            // SAFETY: the same; the array is as long as what is read.
+            unsafe { _mm512_loadu_ps(from.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn store(self, lanes: __m512, to: &mut [f32; LANES]) {
+            // SAFETY: the same.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), lanes) }
+        }
+
+        #[inline(always)]
+        fn add_product(self, sum: __m512, x: __m512, y: __m512) -> __m512 {
+            // SAFETY: `Avx512` is only made where the processor has it.
+            unsafe { _mm512_add_ps(sum, _mm512_mul_ps(x, y)) }
         }
     }
 }

@@ -210,16 +210,16 @@ impl Layers {
 
     /// Attention within each text; `qkv` has 3 `width` numbers for each piece.
     #[inline(always)]
-    fn attend(&self, batch: &Batch, qkv: &[f32], out: &mut Vec<f32>) {
+    fn attend<K: Kernel>(&self, kernel: K, batch: &Batch, qkv: &[f32], out: &mut Vec<f32>) {
         let width = self.width;
         out.resize(batch.pieces.len() * width, 0.0);
         let by = 1.0 / (HEAD as f32).sqrt();
         let mut keys = [[[0.0_f32; LANES]; PLACES / LANES]; HEAD];
         let mut first = 0;
         for text in &batch.texts {
-            let row = |i: usize, part: usize, head: usize| {
+            let row = |i: usize, part: usize, head: usize| -> &[f32; HEAD] {
                 let at = (first + i) * 3 * width + part * width + head * HEAD;
-                &qkv[at..at + HEAD]
+                qkv[at..].first_chunk().expect("three times the width of each piece")
             };
             let chunks = text.all.div_ceil(LANES);
             for head in 0..width / HEAD {
@@ -231,37 +231,37 @@ impl Layers {
                 // Some pieces at a time, so that sums don't wait for each other.
                 for start in (0..text.all).step_by(ASKING) {
                     let asking: [usize; ASKING] = std::array::from_fn(|a| (start + a).min(text.all - 1));
+                    let queries = asking.map(|i| row(i, 0, head).map(|q| q * by));
                     let mut scores = [[0.0_f32; PLACES]; ASKING];
-                    let queries = asking.map(|i| row(i, 0, head));
                     for chunk in 0..chunks {
-                        let mut sums = [[0.0_f32; LANES]; ASKING];
+                        let mut sums = [kernel.splat(0.0); ASKING];
                         for (d, keys) in keys.iter().enumerate() {
-                            for (sums, q) in sums.iter_mut().zip(&queries) {
-                                let q = q[d] * by;
-                                for (s, k) in sums.iter_mut().zip(&keys[chunk]) {
-                                    *s += q * k;
-                                }
+                            let keys = kernel.load(&keys[chunk]);
+                            for (sum, query) in sums.iter_mut().zip(&queries) {
+                                *sum = kernel.add_product(*sum, kernel.splat(query[d]), keys);
                             }
                         }
-                        for (scores, sums) in scores.iter_mut().zip(&sums) {
-                            scores[chunk * LANES..(chunk + 1) * LANES].copy_from_slice(sums);
+                        for (scores, sum) in scores.iter_mut().zip(sums) {
+                            kernel.store(sum, &mut scores.as_chunks_mut().0[chunk]);
                         }
                     }
                     for scores in &mut scores {
                         softmax_padded(&mut scores[..chunks * LANES], text.all);
                     }
-                    let mut means = [[0.0_f32; HEAD]; ASKING];
+                    let mut sums = [[kernel.splat(0.0); HEAD / LANES]; ASKING];
                     for j in 0..text.all {
-                        let values = row(j, 2, head);
-                        for (mean, scores) in means.iter_mut().zip(&scores) {
-                            for (m, v) in mean.iter_mut().zip(values) {
-                                *m += scores[j] * v;
+                        for (l, values) in row(j, 2, head).as_chunks().0.iter().enumerate() {
+                            let values = kernel.load(values);
+                            for (sums, scores) in sums.iter_mut().zip(&scores) {
+                                sums[l] = kernel.add_product(sums[l], kernel.splat(scores[j]), values);
                             }
                         }
                     }
-                    for (i, mean) in asking.into_iter().zip(&means) {
+                    for (i, sums) in asking.into_iter().zip(sums) {
                         let at = (first + i) * width + head * HEAD;
-                        out[at..at + HEAD].copy_from_slice(mean);
+                        for (to, sum) in out[at..at + HEAD].as_chunks_mut().0.iter_mut().zip(sums) {
+                            kernel.store(sum, to);
+                        }
                     }
                 }
             }
@@ -302,7 +302,7 @@ impl Work for Read<'_> {
         for layer in &all.layers {
             whole.of(&x, width);
             layer.qkv.product(kernel, file, &whole, &mut wide);
-            all.attend(batch, &wide, &mut narrow);
+            all.attend(kernel, batch, &wide, &mut narrow);
             whole.of(&narrow, width);
             layer.out.product(kernel, file, &whole, &mut narrow);
             add(&mut x, &narrow, &layer.norms[0], &layer.norms[1]);
