@@ -32,7 +32,7 @@ RECORDS = 2_000
 def environment(folder):
     """An environment without the user's settings and installed knowledge bases."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("TTPMAP_", "XDG_"))}
-    return kept | {"HOME": folder, "TTPMAP_DATA_DIR": folder}
+    return kept | {"HOME": folder, "TTPMAP_DATA_DIR": folder, "TTPMAP_PROFILE": "fast"}
 
 
 def timed(command, runs, env):
@@ -72,14 +72,15 @@ def instructions(command, env):
     return int(found.group(1)) if found else None
 
 
-def python_with(library, module):
-    """The Python of .venv with a library, made on first use; None where it can't be had."""
+def python_with(libraries, module):
+    """The Python of .venv with a library or several, made on first use; None where they can't be had."""
+    libraries = [libraries] if isinstance(libraries, str) else libraries
     python = ROOT / ".venv" / "bin" / "python"
     if not python.exists():
         venv.create(ROOT / ".venv", with_pip=True)
     probe = [str(python), "-c", f"import {module}"]
     if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-        install = subprocess.run([str(python), "-m", "pip", "install", "-q", library], check=False)
+        install = subprocess.run([str(python), "-m", "pip", "install", "-q", *libraries], check=False)
         if install.returncode != 0:
             return None
     return python
@@ -243,7 +244,7 @@ def mapping_page(rows, memory, notes):
         "",
         "## Mapping",
         "",
-        "`map` of JSON Lines into JSON Lines, everything on (model, phrases, artifacts, statuses), whole runs; beside it scikit-learn's",
+        "`map` of JSON Lines into JSON Lines with `--profile fast` (linear models, phrases, artifacts, statuses), whole runs; beside it scikit-learn's",
         "tf-idf and linear classifier on the same sentences, cut already, on one core (benches/sentences.py; loading left out).",
         "",
         "| texts | sentences | bytes | one core | a sentence | a second | all cores | scikit-learn, a sentence |",
@@ -343,7 +344,7 @@ def streams_page(rows):
         "",
         "## Many inputs",
         "",
-        f"Whole runs over {RECORDS:,} texts put together from paragraphs of the example, medians of three.",
+        f"Whole runs with `--profile fast` over {RECORDS:,} texts put together from paragraphs of the example, medians of three.",
         "",
         "| inputs | threads | median | text a second | inputs a second | peak memory |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -352,6 +353,65 @@ def streams_page(rows):
         memory = f"{memory:.1f} MB" if memory else ""
         out.append(f"| {name} | {jobs} | {seconds(median)} | {speed:.1f} MB | {count:,.0f} | {memory} |")
     return "\n".join(out + [""])
+
+
+MODEL = ROOT / "models" / "encoder.ttpmodel"
+REPORT_SENTENCES = range(95, 106)
+
+
+def encoder(shared, folder, env):
+    """Whole runs with the encoder, and the encoder alone beside onnxruntime with the same weights (benches/encoder.py)."""
+    rows, notes = [], []
+    if not MODEL.exists():
+        return rows, [f"{MODEL.name} was not there: left out."]
+    packed = shared / "eval" / "many-vendors-dev.jsonl.xz"
+    if packed.exists() and shutil.which("xz"):
+        lines = subprocess.run(["xz", "-dc", str(packed)], capture_output=True, check=True, text=True).stdout.splitlines()
+        reports = [json.loads(line) for line in lines]
+        everything, ordinary = folder / "reports.jsonl", folder / "ordinary.txt"
+        everything.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        some = next((r for r in reports if len(r["gold"]) in REPORT_SENTENCES), reports[0])
+        ordinary.write_text(some["text"], encoding="utf-8")
+        count = sum(len(r["gold"]) for r in reports)
+        for profile in ("fast", "balanced", "thorough"):
+            for name, source, sentences in [("one report", ordinary, len(some["gold"])), (f"{len(reports)} reports", everything, count)]:
+                print(f"{profile}, {name} ...", file=sys.stderr, flush=True)
+                call = [PROGRAM, "map", source, "--format", "jsonl", "--profile", profile, "--jobs", "1", "-o", "/dev/null"]
+                median, _ = timed(["taskset", "-c", "0", *call], 3, env)
+                rows.append((profile, name, sentences, median, peak(call, env)))
+    else:
+        notes.append("The labelled reports (or xz) were not there: whole runs left out.")
+    python = python_with("onnxruntime onnx onnxscript torch tokenizers numpy".split(), "onnxruntime, onnx, torch, tokenizers")
+    if python is None:
+        return rows, [*notes, "onnxruntime could not be installed: left out."]
+    print("the encoder beside onnxruntime ...", file=sys.stderr, flush=True)
+    call = ["taskset", "-c", "0", str(python), str(ROOT / "benches" / "encoder.py"), str(PROGRAM), str(MODEL)]
+    done = subprocess.run(call, env=env | {"OMP_NUM_THREADS": "1", "TTPMAP_PROFILE": "balanced"}, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout.splitlines()[-1])
+    count = told["sentences"]
+    notes.append(
+        f"The encoder alone on {count:,} sentences of data/training, each with the one before it as context ({told['pieces']:.0f} pieces in the mean), one core: "
+        f"{count / told['ours']:,.0f} a second; onnxruntime {told['runtime']} with the same weights as 32-bit floats {count / told['theirs']:,.0f}. "
+        f"Largest difference of a probability (of none): {told['off']:.5f}."
+    )
+    notes.append(f"The model file has {told['size']:,} bytes; a whole process that opens it and reads nothing takes {seconds(told['opening'])}.")
+    return rows, notes
+
+
+def encoder_page(rows, notes):
+    out = [
+        "",
+        "## Encoder",
+        "",
+        "`map` by profile on one core, reports of many publishers; whole runs, start and opening of the model included.",
+        "",
+        "| profile | texts | sentences | median | sentences a second | peak memory |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for profile, name, sentences, median, memory in rows:
+        memory = f"{memory:.0f} MB" if memory else ""
+        out.append(f"| `{profile}` | {name} | {sentences:,} | {seconds(median)} | {sentences / median:,.0f} | {memory} |")
+    return "\n".join(out + ["", *[f"- {note}" for note in notes], ""])
 
 
 def page(rows, notes, runs):
@@ -384,18 +444,28 @@ def main():
     parser.add_argument("--runs", type=int, default=50, help="runs of each command (50)")
     default = os.environ.get("TTPMAP_SHARED", ROOT / ".." / "shared")
     parser.add_argument("--shared", type=pathlib.Path, default=pathlib.Path(default), help="folder with attack/, eval/ and samples/")
+    parser.add_argument("--encoder", action="store_true", help="measure the encoder only, and replace its section")
     parser.add_argument("--no-stream", action="store_true", help="leave out the streams of up to 1 GB (minutes)")
     args = parser.parse_args()
     if not PROGRAM.exists():
         sys.exit("no release build: run `make build` first")
+    target = ROOT / "docs" / "benchmarks.md"
+    if args.encoder:
+        with tempfile.TemporaryDirectory() as folder:
+            section = encoder_page(*encoder(args.shared, pathlib.Path(folder), environment(folder)))
+        before = target.read_text(encoding="utf-8").split("\n## Encoder\n")[0]
+        target.write_text(before + section, encoding="utf-8")
+        print(section)
+        return
     with tempfile.TemporaryDirectory() as folder:
         rows, notes = run_all(args.runs, args.shared, pathlib.Path(folder))
         mapped = mapping(args.shared, pathlib.Path(folder), environment(folder), not args.no_stream)
         read, read_notes = reading(pathlib.Path(folder), environment(folder))
         many = streams(pathlib.Path(folder), environment(folder))
-    target = ROOT / "docs" / "benchmarks.md"
+        read_by = encoder(args.shared, pathlib.Path(folder), environment(folder))
     target.parent.mkdir(exist_ok=True)
     whole = page(rows, notes, args.runs) + mapping_page(*mapped) + reading_page(read, read_notes) + streams_page(many)
+    whole += encoder_page(*read_by)
     target.write_text(whole, encoding="utf-8")
     print(target.read_text(encoding="utf-8"))
 

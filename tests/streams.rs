@@ -247,7 +247,7 @@ fn what_is_not_the_same_run_is_not_resumed() {
         }
         assert!((long.read("out"), long.read("state")) == before, "nothing was touched");
     };
-    refused(&["--profile", "precise"], &["--profile was \"balanced\" and is \"precise\"", "remove it and the output to begin anew"]);
+    refused(&["--profile", "precise"], &["--profile was \"fast\" and is \"precise\"", "remove it and the output to begin anew"]);
     refused(&["--text-field", "body", "--top", "3"], &["--text-field was", "--top was null and is 3"]);
     refused(&["more.txt"], &["more.txt"]);
     let mini = support::root().join("data/enterprise.ttpkb");
