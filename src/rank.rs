@@ -209,7 +209,7 @@ impl<'a, D: AsRef<[u8]>> Mapper<'a, D> {
     /// Where the model file is damaged.
     pub fn with_encoder(index: &'a Index<D>, encoder: &'a EncoderModel) -> Result<Mapper<'a, D>, encoder::Error> {
         let mut mapper = Mapper::new(index);
-        match mapper.model.as_mut().map(|model| model.join(encoder)) {
+        match mapper.model.as_mut().map(|model| model.join(encoder, index)) {
             Some(false) => Err(encoder::Error::Parts),
             _ => Ok(mapper),
         }

@@ -421,12 +421,20 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// Lets an encoder have its say. False where the model file's second stage is damaged.
-    pub(crate) fn join(&mut self, model: &'a EncoderModel) -> bool {
+    /// Lets an encoder have its say. Its techniques are this model's of the same ID, else, along redirects, of the same
+    /// place in the index; one that neither has stays the linear models'. False where the file's second stage is damaged.
+    pub(crate) fn join<D: AsRef<[u8]>>(&mut self, model: &'a EncoderModel, index: &Index<D>) -> bool {
         let bytes = model.joined();
         let Some(second) = Index::new(bytes).ok().and_then(|parts| Second::open(bytes, &parts)) else { return false };
-        let place = |id: &AttackId| self.ids.iter().position(|i| i == id).map(|class| class as u16);
-        let classes = model.encoder().labels.iter().map(place).collect();
+        let class = |id: &AttackId| {
+            let same = self.ids.iter().position(|i| i == id).map(|class| class as u16);
+            same.or_else(|| self.classes.get(&train::place_of(index, *id)?).copied())
+        };
+        let classes: Vec<Option<u16>> = model.encoder().labels.iter().map(class).collect();
+        if classes.iter().flatten().count() * 2 < classes.len() {
+            // A knowledge base of another domain, whose techniques it has not learned.
+            return true;
+        }
         self.joined = Some(Joined { encoder: model.encoder(), second, classes });
         true
     }
@@ -591,16 +599,20 @@ impl<'a> Model<'a> {
     ) -> (Status, f32) {
         let known = judgement.statuses.segments[place].filter(|_| focus == sightings[place].segment.span);
         let (p, cue) = known.unwrap_or_else(|| status_of(&self.status, document, sightings, place, focus));
-        // Single sentences learned their status without the encoder.
-        let heard = sightings.len() > ALONE_SEGMENTS && judgement.views[place].heard.is_some();
-        let second = self.joined.as_ref().filter(|_| heard).map_or(&self.second, |joined| &joined.second);
+        let alone = sightings.len() <= ALONE_SEGMENTS;
+        let heard = judgement.views[place].heard.as_ref();
+        // Single sentences taught the trees without the encoder.
+        let second = self.joined.as_ref().filter(|_| !alone && heard.is_some()).map_or(&self.second, |joined| &joined.second);
         let asserted = second.status_trees.probability(&judgement.statuses.row(sightings, &judgement.views, place, p, cue));
-        let other = likeliest_other(&p, judgement.views[place].heard.as_ref().filter(|_| heard));
+        let other = likeliest_other(&p, heard);
         // The trees learn from reports, where the sentences around say much, and little is not asserted. Where one
-        // sentence is all there is, the words have a say of their own, and the odds are the mean of both.
+        // sentence is all there is, words and encoder have a say of their own, and the odds are those of all together.
         let odds = |p: f32, rest: f32| (p.max(1e-4) / rest.max(1e-4)).ln();
-        let said = if sightings.len() <= ALONE_SEGMENTS {
-            (odds(p[Status::Asserted as usize], p[other as usize]) + odds(asserted, 1.0 - asserted)) / 2.0 + ALONE_PRIOR >= 0.0
+        let of = |p: &[f32; 6]| odds(p[Status::Asserted as usize], p[other as usize]);
+        let said = if alone {
+            // The encoder learned from reports as well, most of whose behaviours are asserted: it needs no prior.
+            let voices = of(&p) + odds(asserted, 1.0 - asserted) + 2.0 * ALONE_PRIOR;
+            voices + heard.map_or(0.0, |h| of(&h.statuses)) >= 0.0
         } else {
             asserted >= second.asserted
         };
