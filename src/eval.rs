@@ -5,13 +5,13 @@
 //! Evidence counts for the sentence that its start lies in. Every ID, given or found, is moved to its successor.
 //!
 //! ```
-//! use ttpmap::Index;
+//! use ttpmap::{Index, Mapper};
 //! use ttpmap::eval::{Evaluator, Options, read_jsonl};
 //!
 //! let lines = r#"{"text": "The attackers ran scripts (T1059.001).", "gold": [{"start": 0, "end": 38, "labels": ["T1059.001"]}]}"#;
 //! let reports = read_jsonl(lines.as_bytes(), "lines").collect::<Result<Vec<_>, _>>()?;
 //! let index = Index::embedded();
-//! let mut evaluator = Evaluator::new(&index, Options::default());
+//! let mut evaluator = Evaluator::new(Mapper::new(&index), Options::default());
 //! evaluator.add(&reports);
 //! assert_eq!(evaluator.report().sentence.exact.recall(), 1.0);
 //! # Ok::<(), ttpmap::eval::Error>(())
