@@ -324,6 +324,11 @@ fn inherit(kb: &mut KnowledgeBase) -> Curated {
 
 /// Reads a bundle's file, or standard input for `-`, within the bound.
 pub(crate) fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    read_within(path, stix::MAX_BUNDLE_BYTES, "ATT&CK bundle")
+}
+
+/// Reads a file, or standard input for `-`; one of more than `most` bytes is refused, being no `what`.
+pub(crate) fn read_within(path: &Path, most: u64, what: &str) -> anyhow::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let mut reader: Box<dyn Read> = if path == Path::new("-") {
@@ -331,9 +336,9 @@ pub(crate) fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     } else {
         Box::new(std::fs::File::open(path).with_context(|| path.display().to_string())?)
     };
-    reader.by_ref().take(stix::MAX_BUNDLE_BYTES + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
-    if bytes.len() as u64 > stix::MAX_BUNDLE_BYTES {
-        bail!("{}: larger than {} MiB, which no ATT&CK bundle is", path.display(), stix::MAX_BUNDLE_BYTES >> 20);
+    reader.by_ref().take(most + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
+    if bytes.len() as u64 > most {
+        bail!("{}: larger than {} MiB, which no {what} is", path.display(), most >> 20);
     }
     Ok(bytes)
 }

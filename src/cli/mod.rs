@@ -152,6 +152,7 @@ pub(crate) fn open_encoder(settings: &Settings) -> anyhow::Result<Option<Encoder
         return Ok(None);
     }
     let open = |path: &Path| -> anyhow::Result<EncoderModel> {
+        // In one piece where the size is known: a vector that grows copies sixteen megabytes several times.
         let file = std::fs::File::open(path)?;
         let mut bytes = Vec::with_capacity(file.metadata().map_or(0, |m| m.len().min(MAX_MODEL_BYTES)) as usize);
         io::Read::read_to_end(&mut io::Read::take(file, MAX_MODEL_BYTES), &mut bytes)?;

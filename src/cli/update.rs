@@ -1,6 +1,6 @@
 //! `ttpmap update`: a bundle from the network or a file, checked, built and made the one in use.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,20 +54,7 @@ pub(crate) fn run(args: &UpdateArgs, settings: &Settings) -> anyhow::Result<Outc
 fn update_model(args: &UpdateArgs, settings: &Settings, store: &Store, lock: &Lock) -> anyhow::Result<Outcome> {
     let published = encoder::published();
     let (name, bytes) = match &args.from {
-        Some(path) => {
-            let mut bytes = Vec::new();
-            let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-            let mut reader: Box<dyn Read> = if path == Path::new("-") {
-                Box::new(std::io::stdin().lock())
-            } else {
-                Box::new(std::fs::File::open(path).with_context(|| name.clone())?)
-            };
-            reader.by_ref().take(encoder::MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| name.clone())?;
-            if bytes.len() as u64 > encoder::MAX_BYTES {
-                bail!("{name}: larger than {} MiB, which no model file is", encoder::MAX_BYTES >> 20);
-            }
-            (name, bytes)
-        }
+        Some(path) => (file_name(path), kb::read_within(path, encoder::MAX_BYTES, "model file")?),
         None => {
             let installed = std::fs::read(store.model_path()).ok().and_then(|bytes| EncoderModel::verify(bytes).ok());
             if let Some(model) = installed.filter(|m| m.digest() == published.sha256)
@@ -120,6 +107,11 @@ fn warn_of_another(settings: &Settings, installed: &Installed) {
     }
 }
 
+/// A file that was named, for messages.
+fn file_name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
 /// A bundle, before anything that it says is believed.
 struct Bundle {
     /// For messages.
@@ -135,8 +127,7 @@ struct Bundle {
 
 impl Bundle {
     fn of_file(path: &Path) -> anyhow::Result<Bundle> {
-        let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-        Ok(Bundle { name, bytes: kb::read_bytes(path)?, listed: None, named: kb::version_in_name(path), origin: None })
+        Ok(Bundle { name: file_name(path), bytes: kb::read_bytes(path)?, listed: None, named: kb::version_in_name(path), origin: None })
     }
 
     /// The release: what the digest or the bundle itself says; it may not contradict what was asked for.

@@ -22,6 +22,8 @@ const ACTOR: &str = "it";
 /// Bytes of a segment that are read. No sentence of the labelled reports has words behind it within the encoder's
 /// tokens.
 const MAX_TEXT: usize = 600;
+/// Bytes of a segment that are looked at for these.
+const MAX_RAW: usize = 16 << 10;
 const MAX_HEADING: usize = 60;
 const MAX_BEFORE: usize = 160;
 
@@ -29,8 +31,12 @@ const MAX_BEFORE: usize = 160;
 fn plain(document: &Document, sighting: &Sighting) -> String {
     let text = document.text();
     let span = sighting.segment.span;
+    // A heading is read again for every segment below it: however long it is, that has to stay cheap.
+    let end = (span.start..=span.end.min(span.start + MAX_RAW)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(span.start);
+    let span = Span::new(span.start, end);
     let mut edits: Vec<(Span, &str)> = sighting.masked.iter().map(|m| (*m, ACTOR)).collect();
-    for word in sighting.words.iter().filter(|w| w.is(PLACEHOLDER) && !w.is(PART)) {
+    let words = sighting.words.iter().take_while(|w| w.span().start < end);
+    for word in words.filter(|w| w.is(PLACEHOLDER) && !w.is(PART)) {
         if let Some(name) = THINGS.iter().find(|name| placeholder(name) == word.stem) {
             edits.push((word.span(), name));
         }

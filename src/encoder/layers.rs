@@ -141,7 +141,7 @@ impl Layers {
         let sizes: &[U32] = file.section(*b"ESIZ");
         let [width, inner, layers, rows] = sizes else { return None };
         let [width, inner, count, rows] = [width, inner, layers, rows].map(|n| n.get() as usize);
-        let sane = (1..=MAX_WIDTH).contains(&width) && inner <= 4 * MAX_WIDTH && count <= MAX_LAYERS && rows <= 1 << 16;
+        let sane = (1..=MAX_WIDTH).contains(&width) && (1..=4 * MAX_WIDTH).contains(&inner) && count <= MAX_LAYERS && rows <= 1 << 16;
         if !sane || !width.is_multiple_of(HEAD) || !inner.is_multiple_of(2) {
             return None;
         }

@@ -49,10 +49,15 @@ fn is_ideograph(c: char) -> bool {
 }
 
 impl Pieces {
-    /// A vocabulary, a piece a line; the line's number is the piece's. None where one that BERT needs is missing.
+    /// A vocabulary, a piece a line; the line's number is the piece's. None where one that BERT needs is missing, or one
+    /// stands twice.
     pub(super) fn new(lines: &str) -> Option<Pieces> {
         let numbers: FxHashMap<Box<str>, u16> =
             lines.lines().enumerate().map(|(i, piece)| Some((Box::from(piece), u16::try_from(i).ok()?))).collect::<Option<_>>()?;
+        if numbers.len() != lines.lines().count() {
+            // A piece that stands twice has a number beyond the count of pieces, and there is no row of weights for it.
+            return None;
+        }
         let of = |piece: &str| numbers.get(piece).copied();
         Some(Pieces { unknown: of("[UNK]")?, first: of("[CLS]")?, last: of("[SEP]")?, numbers })
     }
@@ -153,6 +158,7 @@ mod tests {
         assert_eq!(cut(&format!("a{} the", "b".repeat(100))), ["[UNK]", "the"]);
         assert!(cut("").is_empty());
         assert!(Pieces::new("a\nb").is_none());
+        assert!(Pieces::new(&format!("{VOCABULARY}\nthe")).is_none());
     }
 
     #[test]
