@@ -1,9 +1,11 @@
 //! Whether a text says that a behaviour happened, was prevented, didn't happen, or is only talked about.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
+use rustc_hash::FxHashSet;
 use serde::Serialize;
 
 /// How a text stands to a behaviour that it names. The order is from what weighs most in a report: the status
@@ -89,6 +91,9 @@ enum Reach {
 const fn cue(status: Status, reach: Reach, words: &'static str) -> Cue {
     Cue { status, words, reach }
 }
+
+/// Words to look for.
+type Words = LazyLock<FxHashSet<&'static str>>;
 
 use Reach::{After, Before, Clause, Sentence};
 use Status::{Asserted, Defensive, Generic, Hypothetical, Negated, Prevented};
@@ -729,7 +734,8 @@ const CUES: &[Cue] = &[
 ];
 
 /// Someone who may be anyone.
-const SOMEONE: [&str; 8] = ["attacker", "adversary", "criminal", "intruder", "hacker", "actor", "user", "fraudster"];
+static SOMEONE: Words =
+    Words::new(|| FxHashSet::from_iter(["attacker", "adversary", "criminal", "intruder", "hacker", "actor", "user", "fraudster"]));
 
 /// Words of a heading under which everything is the defender's.
 #[rustfmt::skip]
@@ -740,7 +746,7 @@ const DEFENSIVE_HEADINGS: [&str; 16] = [
 
 /// Verbs that begin an instruction to defenders.
 #[rustfmt::skip]
-const IMPERATIVES: [&str; 89] = [
+static IMPERATIVES: Words = Words::new(|| FxHashSet::from_iter([
     "apply", "avoid", "audit", "backup", "block", "change", "check", "configure", "consider", "create", "deploy", "disable", "do",
     "don", "educate", "enable", "enforce", "ensure", "establish", "harden", "hunt", "implement", "inspect", "install", "isolate",
     "keep", "limit", "look", "maintain", "make", "monitor", "never", "patch", "please", "prevent", "prioritize", "prioritise",
@@ -749,77 +755,92 @@ const IMPERATIVES: [&str; 89] = [
     "admit", "allow", "ban", "uninstall", "upgrade", "validate", "scan", "test", "log", "alert", "collect", "investigate",
     "whitelist", "encourage", "regularly", "always", "only", "ask", "remind", "raise", "minimize", "minimise", "store", "revisit",
     "subscribe", "prohibit", "forbid",
-];
+]));
 
 /// Verbs of advice that nobody would write of malware.
 #[rustfmt::skip]
-const ADVICE: [&str; 28] = [
+static ADVICE: Words = Words::new(|| FxHashSet::from_iter([
     "apply", "avoid", "audit", "backup", "compare", "configure", "consider", "educate", "enforce", "ensure", "harden",
     "implement", "limit", "patch", "prioritise", "prioritize", "protect", "reject", "require", "restrict", "review", "revoke",
     "rotate", "segment", "teach", "train", "upgrade", "verify",
-];
+]));
 
 /// Words with which a clause begins.
 #[rustfmt::skip]
-const CLAUSE_STARTS: [&str; 18] = [
+static CLAUSE_STARTS: Words = Words::new(|| FxHashSet::from_iter([
     "but", "however", "although", "though", "whereas", "while", "yet", "nevertheless", "because", "instead", "since", "unless",
     "until", "before", "after", "so", "when", "if",
-];
+]));
 
 /// Words that begin a clause behind a comma: a new subject or a conjunction.
 #[rustfmt::skip]
-const AFTER_COMMA: [&str; 28] = [
+static AFTER_COMMA: Words = Words::new(|| FxHashSet::from_iter([
     "the", "a", "an", "it", "they", "he", "she", "we", "our", "this", "these", "there", "so", "and", "but", "which", "who",
     "whose", "where", "then", "its", "their", "another", "nobody", "later", "thus", "as", "for",
-];
+]));
 
 /// Verbs of trying: what follows them is prevented where a failure follows.
-const TRIES: [&str; 13] =
-    ["tried", "attempted", "attempting", "attempt", "attempts", "sought", "try", "tries", "trying", "bid", "efforts", "effort", "wanted"];
+static TRIES: Words = Words::new(|| {
+    FxHashSet::from_iter([
+        "tried",
+        "attempted",
+        "attempting",
+        "attempt",
+        "attempts",
+        "sought",
+        "try",
+        "tries",
+        "trying",
+        "bid",
+        "efforts",
+        "effort",
+        "wanted",
+    ])
+});
 
 /// What becomes of an attempt.
 #[rustfmt::skip]
-const FAILURES: [&str; 27] = [
+static FAILURES: Words = Words::new(|| FxHashSet::from_iter([
     "blocked", "denied", "refused", "rejected", "crashed", "failed", "stopped", "halted", "thwarted", "foiled", "prevented",
     "immutable", "quarantined", "caught", "terminated", "killed", "removed", "dropped", "expelled", "isolated", "unsuccessful",
     "vain", "success", "revoked", "locked", "aborted", "detected",
-];
+]));
 
 /// Whoever does it in general, where no article stands before it.
 #[rustfmt::skip]
-const AT_LARGE: [&str; 33] = [
+static AT_LARGE: Words = Words::new(|| FxHashSet::from_iter([
     "attackers", "adversaries", "criminals", "cybercriminals", "hackers", "fraudsters", "scammers", "actors", "gangs", "groups",
     "crews", "authors", "intruders", "infostealers", "stealers", "wipers", "trojans", "worms", "botnets", "spammers", "thieves",
     "affiliates", "operators", "malware", "ransomware", "phishers", "spies", "extortionists", "families", "variants", "anyone",
     "whoever", "people",
-];
+]));
 
 /// Words that make a group of people a certain one.
 #[rustfmt::skip]
-const ARTICLES: [&str; 21] = [
+static ARTICLES: Words = Words::new(|| FxHashSet::from_iter([
     "the", "these", "those", "its", "their", "our", "his", "her", "this", "that", "two", "three", "four", "five", "several",
     "some", "both", "other", "same", "such", "of",
-];
+]));
 
 /// Words for what is done again and again.
 #[rustfmt::skip]
-const HABITS: [&str; 30] = [
+static HABITS: Words = Words::new(|| FxHashSet::from_iter([
     "often", "typically", "usually", "increasingly", "commonly", "frequently", "generally", "tend", "tends", "regularly",
     "mostly", "sometimes", "can", "may", "love", "like", "prefer", "use", "abuse", "rely", "always", "routinely", "still",
     "continue", "will", "would", "favour", "favor", "want", "seek",
-];
+]));
 
 /// Past tenses that don't end in -ed.
 #[rustfmt::skip]
-const PASTS: [&str; 35] = [
+static PASTS: Words = Words::new(|| FxHashSet::from_iter([
     "stole", "broke", "took", "got", "sent", "made", "ran", "went", "left", "put", "found", "had", "were", "did", "was", "began",
     "wrote", "sold", "hid", "brought", "built", "chose", "came", "set", "hit", "gained", "kept", "led", "read", "shut", "reset",
     "spread", "gave", "held", "told",
-];
+]));
 
 /// Verbs behind the name of a technique where a text explains it.
 #[rustfmt::skip]
-const DEFINING: [&str; 90] = [
+static DEFINING: Words = Words::new(|| FxHashSet::from_iter([
     "is", "are", "remains", "remain", "refers", "refer", "means", "has", "have", "works", "work", "can", "describes", "let",
     "lets", "rose", "fell", "grew", "hide", "hides", "compromise", "compromises", "allow", "allows", "enable", "enables",
     "involve", "involves", "consist", "consists", "occurs", "occur", "happens", "happen", "makes", "make", "relies", "rely",
@@ -828,65 +849,82 @@ const DEFINING: [&str; 90] = [
     "tripled", "increased", "decreased", "declined", "surged", "affects", "affect", "targets", "cost", "costs", "leads", "lead",
     "provides", "provide", "offers", "poses", "pose", "requires", "require", "aims", "aim", "differs", "stays", "become",
     "becomes", "tends",
-];
+]));
 
 /// Whose acts are not the adversary's.
 #[rustfmt::skip]
-const DEFENDERS: [&str; 29] = [
+static DEFENDERS: Words = Words::new(|| FxHashSet::from_iter([
     "soc", "team", "researchers", "analysts", "defenders", "responders", "staff", "administrators", "admins", "it", "ciso",
     "police", "vendor", "provider", "investigators", "company", "bank", "hospital", "agency", "university", "ministry", "city",
     "council", "firm", "police", "engineers", "experts", "admin", "government",
-];
+]));
 
 /// What defenders do to an adversary's act without making it theirs.
 #[rustfmt::skip]
-const SEEING: [&str; 17] = [
+static SEEING: Words = Words::new(|| FxHashSet::from_iter([
     "observed", "saw", "found", "identified", "noticed", "discovered", "detected", "witnessed", "uncovered", "spotted",
     "recovered", "believe", "believed", "assessed", "reported", "confirmed", "attributed",
-];
+]));
 
 /// Who acts in an incident.
 #[rustfmt::skip]
-const ADVERSARIES: [&str; 15] = [
+static ADVERSARIES: Words = Words::new(|| FxHashSet::from_iter([
     "actor", "actors", "attacker", "attackers", "intruder", "intruders", "adversary", "adversaries", "group", "gang", "hackers",
     "malware", "operator", "operators", "crew",
-];
+]));
 
 /// What stands between an adversary and the goal.
 #[rustfmt::skip]
-const TOOLS: [&str; 42] = [
+static TOOLS: Words = Words::new(|| FxHashSet::from_iter([
     "edr", "xdr", "agent", "gateway", "firewall", "filter", "filters", "antivirus", "av", "defender", "policy", "proxy",
     "protection", "rule", "control", "controls", "sensor", "ips", "waf", "mfa", "amsi", "applocker", "smartscreen", "gatekeeper",
     "bank", "soc", "security", "colleague", "staff", "provider", "registrar", "software", "product", "products", "system",
     "solution", "responders", "analyst", "defenders", "police", "authorities", "administrator",
-];
+]));
 
 /// What such a thing does.
 #[rustfmt::skip]
-const STOPS: [&str; 26] = [
+static STOPS: Words = Words::new(|| FxHashSet::from_iter([
     "stopped", "blocked", "halted", "caught", "terminated", "killed", "quarantined", "removed", "rejected", "refused", "dropped",
     "denied", "prevented", "thwarted", "foiled", "intercepted", "disrupted", "contained", "neutralised", "neutralized",
     "filtered", "stripped", "froze", "repelled", "averted", "deflected",
-];
+]));
 
 /// Words behind `no` that make no denial of it.
-const NO_OTHER: [&str; 13] =
-    ["longer", "doubt", "matter", "sooner", "fewer", "less", "mfa", "patches", "user", "password", "authentication", "idea", "wonder"];
+static NO_OTHER: Words = Words::new(|| {
+    FxHashSet::from_iter([
+        "longer",
+        "doubt",
+        "matter",
+        "sooner",
+        "fewer",
+        "less",
+        "mfa",
+        "patches",
+        "user",
+        "password",
+        "authentication",
+        "idea",
+        "wonder",
+    ])
+});
 
 /// A word of a sentence, lower-cased, with its place; punctuation that may end a clause is a word of its own.
-fn words(sentence: &str) -> Vec<(String, usize)> {
-    let mut out = Vec::new();
+fn words(sentence: &str) -> Vec<(Cow<'_, str>, usize)> {
+    let mut out: Vec<(Cow<'_, str>, usize)> = Vec::new();
     let mut start = None;
     for (i, c) in sentence.char_indices().chain([(sentence.len(), ' ')]) {
         if c.is_alphanumeric() {
             start.get_or_insert(i);
         } else {
             if let Some(s) = start.take() {
-                out.push((sentence[s..i].to_lowercase(), s));
+                let word = &sentence[s..i];
+                let is_lower = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+                out.push((if is_lower { Cow::Borrowed(word) } else { Cow::Owned(word.to_lowercase()) }, s));
             }
             match c {
-                ';' | ':' => out.push((";".to_owned(), i)),
-                ',' => out.push((",".to_owned(), i)),
+                ';' | ':' => out.push((Cow::Borrowed(";"), i)),
+                ',' => out.push((Cow::Borrowed(","), i)),
                 _ => {}
             }
         }
@@ -904,23 +942,26 @@ fn beginning(word: &str) -> u128 {
     1 << ((usize::from(first) * 31 + usize::from(second) * 7) % 128)
 }
 
-/// For each cue the beginnings that a sentence must have.
-static CUE_BEGINNINGS: LazyLock<Vec<u128>> = LazyLock::new(|| {
-    let needed = |word: &str| match word.strip_suffix('*') {
+/// The beginning that a word of a cue asks for; 0 where it leaves that open.
+fn needed(wanted: &str) -> u128 {
+    match wanted.strip_suffix('*') {
         // A beginning of one letter leaves the second open.
         Some(start) if start.len() < 2 => 0,
         Some(start) => beginning(start),
-        None if word == ".." => 0,
-        None => beginning(word),
-    };
-    CUE_WORDS.iter().map(|words| words.iter().fold(0, |bits, word| bits | needed(word))).collect()
-});
+        None if wanted == ".." => 0,
+        None => beginning(wanted),
+    }
+}
+
+/// For each cue the beginnings that a sentence must have.
+static CUE_BEGINNINGS: LazyLock<Vec<u128>> =
+    LazyLock::new(|| CUE_WORDS.iter().map(|words| words.iter().fold(0, |bits, word| bits | needed(word))).collect());
 
 /// The words of every cue.
 static CUE_WORDS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| CUES.iter().map(|cue| cue.words.split(' ').collect()).collect());
 
 /// How many words a cue takes at the beginning of `words`.
-fn is_match(pattern: &[&str], words: &[(String, usize)]) -> Option<usize> {
+fn is_match(pattern: &[&str], words: &[(Cow<'_, str>, usize)]) -> Option<usize> {
     let (wanted, rest) = pattern.split_first()?;
     if *wanted == ".." {
         return (0..=GAP.min(words.len())).find_map(|skip| Some(skip + is_match(rest, &words[skip..])?));
@@ -940,7 +981,9 @@ fn is_match(pattern: &[&str], words: &[(String, usize)]) -> Option<usize> {
 /// A sentence around a behaviour.
 struct Scene<'a> {
     sentence: &'a str,
-    words: Vec<(String, usize)>,
+    words: Vec<(Cow<'a, str>, usize)>,
+    /// How each of them begins.
+    beginnings: Vec<u128>,
     /// The behaviour's words.
     from: usize,
     to: usize,
@@ -957,7 +1000,8 @@ impl Scene<'_> {
         let (words, from, to) = without_asides(all, from, to);
         let low = (0..=from.min(words.len().saturating_sub(1))).rev().find(|i| begins_clause(&words, *i)).unwrap_or(0);
         let high = (to..words.len()).find(|i| *i > from && begins_clause(&words, *i)).unwrap_or(words.len());
-        Scene { sentence, words, from, to, low, high }
+        let beginnings = words.iter().map(|(word, _)| beginning(word)).collect();
+        Scene { sentence, words, beginnings, from, to, low, high }
     }
 
     fn word(&self, at: usize) -> &str {
@@ -971,7 +1015,7 @@ impl Scene<'_> {
     /// The status that the first cue which applies stands for.
     fn by_table(&self) -> Option<Status> {
         // Most cues have a word that the sentence has not: their beginnings tell, all at once.
-        let there = self.words.iter().fold(0, |bits, (word, _)| bits | beginning(word));
+        let there = self.beginnings.iter().fold(0, |bits, word| bits | word);
         let possible = CUES.iter().zip(CUE_WORDS.iter()).zip(CUE_BEGINNINGS.iter()).filter(|(_, needed)| *needed & there == **needed);
         possible.map(|(cue, _)| cue).find(|(cue, words)| self.applies(cue, words)).map(|(cue, _)| cue.status)
     }
@@ -983,7 +1027,11 @@ impl Scene<'_> {
             Reach::Clause => (self.low, self.high),
             Reach::Sentence => (0, self.words.len()),
         };
+        let first = words.first().map_or(0, |word| needed(word));
         (low..high).any(|at| {
+            if self.beginnings[at] & first != first {
+                return false;
+            }
             // What stands between a cue and a far behaviour is mostly another behaviour, and a denial late in a long one
             // is of something else.
             let late = cue.reach == Reach::After && cue.status == Negated && at > self.from + 5;
@@ -1113,11 +1161,11 @@ fn is_past(word: &str) -> bool {
 }
 
 /// Whether a clause begins with the word at `at`.
-fn begins_clause(words: &[(String, usize)], at: usize) -> bool {
+fn begins_clause(words: &[(Cow<'_, str>, usize)], at: usize) -> bool {
     if at == 0 {
         return true;
     }
-    match (words[at - 1].0.as_str(), words[at].0.as_str()) {
+    match (&*words[at - 1].0, &*words[at].0) {
         (";", _) => true,
         (_, ";") => false,
         (",", word) => AFTER_COMMA.contains(&word) || CLAUSE_STARTS.contains(&word),
@@ -1127,8 +1175,8 @@ fn begins_clause(words: &[(String, usize)], at: usize) -> bool {
 }
 
 /// Leaves out relative clauses between two commas that the behaviour is not in: "the group, which denies it, leaked".
-fn without_asides(words: Vec<(String, usize)>, from: usize, to: usize) -> (Vec<(String, usize)>, usize, usize) {
-    let opens = |i: usize| words[i].0 == "," && words.get(i + 1).is_some_and(|w| matches!(w.0.as_str(), "which" | "who" | "whose"));
+fn without_asides(words: Vec<(Cow<'_, str>, usize)>, from: usize, to: usize) -> (Vec<(Cow<'_, str>, usize)>, usize, usize) {
+    let opens = |i: usize| words[i].0 == "," && words.get(i + 1).is_some_and(|w| matches!(&*w.0, "which" | "who" | "whose"));
     let Some(open) = (0..from).rev().find(|i| opens(*i)) else { return (words, from, to) };
     let Some(close) = (open + 1..from).find(|i| words[*i].0 == ",") else { return (words, from, to) };
     let gone = close + 1 - open;

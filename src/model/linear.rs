@@ -412,6 +412,9 @@ pub(crate) fn softmax(scores: &mut [f32]) -> f32 {
     sum.ln() - spreads.iter().sum::<f32>() * by
 }
 
+/// Bits of a weight up to which [`LinearRef::scores`] makes a table of them.
+const FEW_BITS: u32 = 7;
+
 /// A trained model over bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinearRef<'a> {
@@ -502,21 +505,39 @@ impl<'a> LinearRef<'a> {
         out
     }
 
-    fn row(&self, feature: u32) -> impl Iterator<Item = (usize, f32)> + '_ {
+    fn cells(&self, feature: u32) -> &'a [U16] {
         let f = feature as usize;
         let block = f / BLOCK;
         let before: usize = self.counts[block * BLOCK..f].iter().map(|c| usize::from(c.get())).sum();
         let start = self.starts[block].get() as usize + before;
         let range = start..start + usize::from(self.counts[f].get());
-        let cells = self.cells.get(range).unwrap_or_default();
+        self.cells.get(range).unwrap_or_default()
+    }
+
+    fn row(&self, feature: u32) -> impl Iterator<Item = (usize, f32)> + '_ {
         let unpack = self.packing.unpack(self.scale);
-        cells.iter().map(move |cell| unpack(cell.get()))
+        self.cells(feature).iter().map(move |cell| unpack(cell.get()))
     }
 
     /// Scores of all classes, before any softmax.
     pub(crate) fn scores(&self, vector: &[(u32, f32)], out: &mut Vec<f32>) {
         out.clear();
         out.extend(self.bias.iter().map(|b| b.get()));
+        let bits = self.packing.value_bits;
+        if bits <= FEW_BITS {
+            // So few different weights are looked up.
+            let unpack = self.packing.unpack(self.scale);
+            let weights: [f32; 1 << FEW_BITS] = std::array::from_fn(|value| unpack((value & ((1 << bits) - 1)) as u16).1);
+            for (f, v) in vector {
+                for cell in self.cells(*f) {
+                    let cell = usize::from(cell.get());
+                    if let Some(s) = out.get_mut(cell >> bits) {
+                        *s += v * weights[cell & ((1 << bits) - 1) & ((1 << FEW_BITS) - 1)];
+                    }
+                }
+            }
+            return;
+        }
         for (f, v) in vector {
             for (c, w) in self.row(*f) {
                 if let Some(s) = out.get_mut(c) {
