@@ -121,6 +121,20 @@ pub(super) struct Batch {
     pub(super) texts: Vec<Text>,
 }
 
+impl Batch {
+    /// The rows of the texts' own pieces.
+    fn own_rows(&self, x: &[f32], width: usize) -> Vec<f32> {
+        let mut out = Vec::with_capacity(x.len());
+        let mut rest = x;
+        for text in &self.texts {
+            let (rows, behind) = rest.split_at(text.all * width);
+            out.extend_from_slice(&rows[..text.own * width]);
+            rest = behind;
+        }
+        out
+    }
+}
+
 /// Sizes of a file are believed up to here.
 const MAX_WIDTH: usize = 4096;
 const MAX_LAYERS: usize = 48;
@@ -141,7 +155,10 @@ impl Layers {
         let sizes: &[U32] = file.section(*b"ESIZ");
         let [width, inner, layers, rows] = sizes else { return None };
         let [width, inner, count, rows] = [width, inner, layers, rows].map(|n| n.get() as usize);
-        let sane = (1..=MAX_WIDTH).contains(&width) && (1..=4 * MAX_WIDTH).contains(&inner) && count <= MAX_LAYERS && rows <= 1 << 16;
+        let sane = (1..=MAX_WIDTH).contains(&width)
+            && (1..=4 * MAX_WIDTH).contains(&inner)
+            && (1..=MAX_LAYERS).contains(&count)
+            && rows <= 1 << 16;
         if !sane || !width.is_multiple_of(HEAD) || !inner.is_multiple_of(2) {
             return None;
         }
@@ -208,14 +225,16 @@ impl Layers {
         x
     }
 
-    /// Attention within each text; `qkv` has 3 `width` numbers for each piece.
+    /// Attention within each text; `qkv` has 3 `width` numbers for each piece. `out` has `width` for each piece that is
+    /// asked for, of the context's or only of the texts' own, without gaps.
     #[inline(always)]
-    fn attend<K: Kernel>(&self, kernel: K, batch: &Batch, qkv: &[f32], out: &mut Vec<f32>) {
+    fn attend<K: Kernel>(&self, kernel: K, batch: &Batch, qkv: &[f32], own_only: bool, out: &mut Vec<f32>) {
         let width = self.width;
-        out.resize(batch.pieces.len() * width, 0.0);
+        let asked = |text: &Text| if own_only { text.own } else { text.all };
+        out.resize(batch.texts.iter().map(asked).sum::<usize>() * width, 0.0);
         let by = 1.0 / (HEAD as f32).sqrt();
         let mut keys = [[[0.0_f32; LANES]; PLACES / LANES]; HEAD];
-        let mut first = 0;
+        let (mut first, mut first_out) = (0, 0);
         for text in &batch.texts {
             let row = |i: usize, part: usize, head: usize| -> &[f32; HEAD] {
                 let at = (first + i) * 3 * width + part * width + head * HEAD;
@@ -229,8 +248,8 @@ impl Layers {
                     }
                 }
                 // Some pieces at a time, so that sums don't wait for each other.
-                for start in (0..text.all).step_by(ASKING) {
-                    let asking: [usize; ASKING] = std::array::from_fn(|a| (start + a).min(text.all - 1));
+                for start in (0..asked(text)).step_by(ASKING) {
+                    let asking: [usize; ASKING] = std::array::from_fn(|a| (start + a).min(asked(text) - 1));
                     let queries = asking.map(|i| row(i, 0, head).map(|q| q * by));
                     let mut scores = [[0.0_f32; PLACES]; ASKING];
                     for chunk in 0..chunks {
@@ -258,7 +277,7 @@ impl Layers {
                         }
                     }
                     for (i, sums) in asking.into_iter().zip(sums) {
-                        let at = (first + i) * width + head * HEAD;
+                        let at = (first_out + i) * width + head * HEAD;
                         for (to, sum) in out[at..at + HEAD].as_chunks_mut().0.iter_mut().zip(sums) {
                             kernel.store(sum, to);
                         }
@@ -266,6 +285,7 @@ impl Layers {
                 }
             }
             first += text.all;
+            first_out += asked(text);
         }
     }
 }
@@ -299,10 +319,15 @@ impl Work for Read<'_> {
         let width = all.width;
         let mut x = all.embed(file, batch);
         let (mut whole, mut wide, mut narrow) = (Whole::default(), Vec::new(), Vec::new());
-        for layer in &all.layers {
+        for (i, layer) in all.layers.iter().enumerate() {
             whole.of(&x, width);
             layer.qkv.product(kernel, file, &whole, &mut wide);
-            all.attend(kernel, batch, &wide, &mut narrow);
+            // Behind the last attention nobody asks what became of the context.
+            let own_only = i + 1 == all.layers.len();
+            all.attend(kernel, batch, &wide, own_only, &mut narrow);
+            if own_only {
+                x = batch.own_rows(&x, width);
+            }
             whole.of(&narrow, width);
             layer.out.product(kernel, file, &whole, &mut narrow);
             add(&mut x, &narrow, &layer.norms[0], &layer.norms[1]);
@@ -326,7 +351,7 @@ impl Work for Read<'_> {
                 }
             }
             means.extend(mean.into_iter().map(|m| m / text.own as f32));
-            first += text.all;
+            first += text.own;
         }
         whole.of(&means, width);
         let mut answers = Vec::new();
