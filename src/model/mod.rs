@@ -174,12 +174,17 @@ struct FirstStage<'a> {
 /// The best classes of a score list, as probabilities, best first, ties by class; and the entropy of all, in nats.
 fn best(scores: &mut [f32], most: usize) -> (Vec<(u16, f32)>, f32) {
     let entropy = softmax(scores);
-    let mut all: Vec<(u16, f32)> = Vec::with_capacity(most + 1);
-    let mut least = 1e-6;
     const SOME: usize = 16;
+    // The best of so many at a time: as many of these as are asked for are no worse than the last that will be kept.
+    let tops: Vec<f32> = scores.chunks(SOME).map(|some| some.iter().copied().fold(0.0, f32::max)).collect();
+    let mut least = 1e-6_f32;
+    if (1..=tops.len()).contains(&most) {
+        let kept = *tops.clone().select_nth_unstable_by(most - 1, |a, b| b.total_cmp(a)).1;
+        least = least.max(kept.next_down());
+    }
+    let mut all: Vec<(u16, f32)> = Vec::with_capacity(most + 1);
     for (chunk, some) in scores.chunks(SOME).enumerate() {
-        // Hardly any has one that is good enough; that is told for all at once.
-        if !some.iter().fold(false, |any, p| any | (*p > least)) {
+        if tops[chunk] <= least {
             continue;
         }
         for (i, p) in some.iter().enumerate() {
@@ -573,9 +578,10 @@ impl<'a> Model<'a> {
         }
         let words = self.carriers(document, sighting, class);
         let shown = if explain { 8 } else { 3 };
-        for (text, weight) in words.into_iter().take(shown) {
-            candidate.why.push(if explain { format!("{text} {weight:+.2}") } else { text });
-        }
+        // A word that is the phrase itself says nothing new where weights aren't shown.
+        let new = |text: &str| explain || !candidate.why.iter().any(|why| why.eq_ignore_ascii_case(text));
+        let words: Vec<_> = words.into_iter().filter(|(text, _)| new(text)).take(shown).collect();
+        candidate.why.extend(words.into_iter().map(|(text, weight)| if explain { format!("{text} {weight:+.2}") } else { text }));
         candidate
     }
 

@@ -233,15 +233,18 @@ impl<'a> TreesRef<'a> {
     /// The log-odds of yes for one row.
     pub(crate) fn score(&self, row: &[f32]) -> f32 {
         let inner = (1 << self.depth) - 1;
+        // Every feature's number is an index into this; what the row lacks is 0.
+        let mut numbers = [0.0; 1 << u8::BITS];
+        let known = row.len().min(numbers.len());
+        numbers[..known].copy_from_slice(&row[..known]);
+        let trees = self.features.chunks_exact(inner).zip(self.limits.chunks_exact(inner)).zip(self.leaves.chunks_exact(inner + 1));
         let mut sum = self.base;
-        for tree in 0..self.leaves.len() >> self.depth {
+        for ((features, limits), leaves) in trees {
             let mut node = 0;
             for _ in 0..self.depth {
-                let at = tree * inner + node;
-                let value = row.get(usize::from(self.features[at])).copied().unwrap_or(0.0);
-                node = node * 2 + 1 + usize::from(value > self.limits[at].get());
+                node = node * 2 + 1 + usize::from(numbers[usize::from(features[node])] > limits[node].get());
             }
-            sum += self.leaves[(tree << self.depth) + node - inner].get();
+            sum += leaves[node - inner].get();
         }
         sum
     }
