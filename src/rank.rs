@@ -15,6 +15,8 @@ use crate::profile::{Defenses, Groups, SimilarGroups, defenses, not_recorded};
 use crate::status::Status;
 use crate::text::{Document, Segment, Span};
 
+/// The name of the JSON schema in which a mapping is written, a contract: docs/json.md.
+pub const SCHEMA: &str = "ttpmap/1";
 /// Threshold used where the knowledge base has no model that brings its own.
 pub const DEFAULT_MIN_CONFIDENCE: f32 = 0.5;
 /// Characters of a segment that a piece of evidence quotes.

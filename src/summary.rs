@@ -10,7 +10,6 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Map, Value, json};
 
 use crate::export::handoff::{HandOff, line};
-use crate::export::table::{fit, printable};
 use crate::export::{Source, csv, markdown};
 use crate::index::{Index, ObjectRef};
 use crate::kb::id::{AttackId, Kind};
@@ -19,6 +18,7 @@ use crate::layer::upgrade::Upgrade;
 use crate::layer::{Layer, Metadata};
 use crate::rank::Mapping;
 use crate::text::Document;
+use crate::text::shown::{fit, printable};
 
 /// The name of the JSON's schema.
 pub const SCHEMA: &str = "ttpmap-summary/1";

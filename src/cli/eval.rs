@@ -14,9 +14,8 @@ use super::settings::Settings;
 use super::{Outcome, mapper, open_encoder, open_index};
 use ttpmap::encoder::EncoderModel;
 use ttpmap::eval::{BINS, ByLevel, Calibration, Counts, DEPTHS, Evaluator, Options, Report, four_digits, read_jsonl};
-use ttpmap::export::json::SCHEMA;
-use ttpmap::export::table::{fit, printable};
 use ttpmap::index::ObjectRef;
+use ttpmap::text::shown::{fit, printable};
 use ttpmap::{AttackId, Index};
 
 const BOLD: Style = Style::new().bold();
@@ -130,7 +129,7 @@ fn figures<D: AsRef<[u8]>>(index: &Index<D>, measured: &Measured, top: usize) ->
     let mut put = |key: &str, value: Value| {
         map.insert(key.to_owned(), value);
     };
-    put("schema", json!(SCHEMA));
+    put("schema", json!(ttpmap::rank::SCHEMA));
     put("source", json!(measured.name));
     put("attack", json!({"domain": index.domain().attack_name(), "version": index.version()}));
     put("min_confidence", json!(four_digits(f64::from(measured.min_confidence))));

@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 use super::args::LookupArgs;
 use super::settings::Settings;
 use super::{Outcome, open_index};
-use ttpmap::export::table::{fit, printable};
 use ttpmap::export::{csv, markdown};
 use ttpmap::index::ObjectRef;
 use ttpmap::kb::{RelationKind, State};
 use ttpmap::lookup::{Answer, is_clear, lookup};
+use ttpmap::text::shown::{fit, printable};
 use ttpmap::{Index, Kind};
 
 const BOLD: Style = Style::new().bold();

@@ -3,6 +3,7 @@
 //! csv, markdown, stix, misp and sarif leave the analyst's hands: they hold what the text asserts and nothing else,
 //! unless [`HandOff::statuses`] says otherwise, and text of a report is one line of bounded length in them.
 
+use crate::text::shown::is_unseen;
 use std::str::FromStr;
 
 use super::Source;
@@ -112,14 +113,6 @@ impl FromStr for Stamp {
         let fits = |t: &jiff::Timestamp| (0..253_370_764_800).contains(&t.as_second());
         time.filter(fits).map(Stamp).ok_or_else(|| ParseStampError(line(text, 40)))
     }
-}
-
-/// Characters that a reader can't see and that may steer how text is shown: controls, direction marks and overrides
-/// (Unicode's Bidi_Control), zero-width characters, tags and interlinear marks.
-pub(crate) fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// One line of at most so many characters: white space folded, unseen characters gone.

@@ -5,11 +5,8 @@ use serde_json::Value;
 
 use super::Source;
 use crate::index::Index;
-use crate::rank::{Evidence, Found, Implied, Mapping};
+use crate::rank::{Evidence, Found, Implied, Mapping, SCHEMA};
 use crate::text::Document;
-
-/// The name of the schema.
-pub const SCHEMA: &str = "ttpmap/1";
 
 #[derive(Serialize)]
 struct Record<'a> {

@@ -6,10 +6,10 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use super::markdown::escape;
-use super::table::{fit, printable};
 use crate::kb::id::{AttackId, Kind};
 use crate::profile::{Defense, Defenses, OVERLAP_WARNING, Shared, SimilarGroups};
 use crate::rank::Mapping;
+use crate::text::shown::{fit, printable};
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

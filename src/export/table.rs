@@ -5,12 +5,13 @@
 use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::Source;
 use crate::index::Index;
 use crate::rank::{Evidence, Found, Mapping};
 use crate::status::Status;
+use crate::text::shown::{fit, fit_end, printable};
 use crate::text::{Document, Span};
 
 const BOLD: Style = Style::new().bold();
@@ -167,59 +168,6 @@ fn window(text: &str, segment: Span, span: Span, room: usize) -> (String, String
     (before, marked, after)
 }
 
-/// White space folded, control characters gone.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_whitespace() {
-            if !out.ends_with(' ') {
-                out.push(' ');
-            }
-        } else if !super::handoff::is_unseen(c) {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// The beginning of a text in so many columns.
-pub fn fit(text: &str, columns: usize) -> String {
-    if UnicodeWidthStr::width(text) <= columns {
-        return text.to_owned();
-    }
-    let mut used = 0;
-    let mut out: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
-            used < columns
-        })
-        .collect();
-    if columns > 0 {
-        out.push('…');
-    }
-    out
-}
-
-/// The end of a text in so many columns.
-fn fit_end(text: &str, columns: usize) -> String {
-    if UnicodeWidthStr::width(text) <= columns {
-        return text.to_owned();
-    }
-    let mut used = 0;
-    let kept: Vec<char> = text
-        .chars()
-        .rev()
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
-            used < columns
-        })
-        .collect();
-    let mut out = if columns > 0 { String::from("…") } else { String::new() };
-    out.extend(kept.into_iter().rev());
-    out
-}
-
 fn pad(text: &str, columns: usize) -> String {
     let cut = fit(&printable(text), columns.saturating_sub(1));
     let width = UnicodeWidthStr::width(&*cut);
@@ -229,11 +177,6 @@ fn pad(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_of_a_text_steers_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb\u{7}\r\n\tc\u{202e}"), "a[31mb c");
-    }
 
     #[test]
     fn evidence_fits_and_keeps_the_marked_part() {

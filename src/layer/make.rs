@@ -398,7 +398,7 @@ pub fn disable_others<D: AsRef<[u8]>>(layer: &mut Layer, index: &Index<D>, hide:
 /// A record that `map --format json` wrote: what it is of, and its asserted techniques with their confidence in percent.
 /// None for any other JSON.
 pub fn of_mapping(record: &Value) -> Option<(String, Vec<Annotation>)> {
-    if record.get("schema")?.as_str()? != crate::export::json::SCHEMA {
+    if record.get("schema")?.as_str()? != crate::rank::SCHEMA {
         return None;
     }
     let source = record.get("title").or_else(|| record.get("source")).and_then(Value::as_str).unwrap_or("-");
@@ -410,7 +410,7 @@ pub fn of_mapping(record: &Value) -> Option<(String, Vec<Annotation>)> {
         let Some(id) = text("id").and_then(|id| id.parse().ok()).filter(|_| text("status") == Some("asserted")) else { continue };
         let evidence = technique.get("evidence").and_then(Value::as_array).into_iter().flatten();
         let pieces = evidence.filter(|e| e.get("status").and_then(Value::as_str) == Some("asserted")).take(3).filter_map(|e| {
-            let said = crate::export::table::printable(e.get("text")?.as_str()?);
+            let said = crate::text::shown::printable(e.get("text")?.as_str()?);
             Some(format!("line {}: {said}", e.get("line").and_then(Value::as_u64).unwrap_or(0)))
         });
         out.push(Annotation {

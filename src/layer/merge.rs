@@ -11,10 +11,10 @@ use unicode_width::UnicodeWidthStr;
 use super::make::{counted, graded, open_parents};
 use super::upgrade::Pick;
 use super::{Entry, Layer, LegendItem, Metadata};
-use crate::export::table::{fit, printable};
 use crate::index::{Index, ObjectRef};
 use crate::kb::State;
 use crate::kb::id::AttackId;
+use crate::text::shown::{fit, printable};
 
 /// How the scores of a technique become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

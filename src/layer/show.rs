@@ -8,8 +8,8 @@ use unicode_width::UnicodeWidthStr;
 use super::matrix::{Cell, Column, Matrix, Rgb, color_of, gradient, matrix, rgb, wants_black};
 use super::merge::shown;
 use super::{Layer, matrix::Show};
-use crate::export::table::{fit, printable};
 use crate::index::Index;
+use crate::text::shown::{fit, printable};
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use super::matrix::{Cell, Column, Matrix, Rgb, Show, color_of, gradient, matrix, rgb, wants_black};
 use super::merge::shown;
 use super::{Entry, Layer};
-use crate::export::table::printable;
 use crate::index::Index;
+use crate::text::shown::printable;
 
 /// In pixels.
 const COLUMN: f64 = 156.0;

@@ -536,5 +536,5 @@ fn once<'t, T: Clone + std::fmt::Debug + 't>(all: impl Iterator<Item = &'t T>) -
 
 /// Foreign text in a message: one line, not too long.
 pub(crate) fn clip(text: impl AsRef<str>) -> String {
-    crate::export::table::fit(&crate::export::table::printable(text.as_ref()), 60)
+    crate::text::shown::fit(&crate::text::shown::printable(text.as_ref()), 60)
 }

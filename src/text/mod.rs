@@ -1,6 +1,7 @@
 //! A narrative as text, and where things stand in it.
 
 pub(crate) mod segment;
+pub mod shown;
 pub(crate) mod token;
 
 use std::ops::Range;

@@ -12,10 +12,10 @@ use super::super::{Knowledge, Outcome, replace};
 use super::args::LintArgs;
 use super::upgrade::{keep, refuse_own_input};
 use super::{read, release_of, upgrade_to};
-use ttpmap::export::table::printable;
 use ttpmap::layer::lint::{Finding, fix, lint};
 use ttpmap::layer::upgrade::Outcome as Became;
 use ttpmap::layer::{self, File};
+use ttpmap::text::shown::printable;
 
 const PLACE: Style = Style::new().bold();
 const EFFECT: Style = AnsiColor::Yellow.on_default();

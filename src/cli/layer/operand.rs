@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::super::settings::Settings;
 use super::super::{Knowledge, map, mapper, open_encoder};
 use super::{open_release, read, release_of, upgrade_to};
-use ttpmap::export::table::printable;
 use ttpmap::index::ObjectRef;
 use ttpmap::ingest::{self, Hints};
 use ttpmap::kb::State;
@@ -18,6 +17,7 @@ use ttpmap::layer::upgrade::{Outcome as Became, Pick, Upgrade};
 use ttpmap::layer::{self, Layer};
 use ttpmap::lookup::{fold, is_clear, lookup};
 use ttpmap::rank::{Found, Options, Workspace};
+use ttpmap::text::shown::printable;
 use ttpmap::{AttackId, Document, Index, Kind, Mapper};
 
 /// A layer being made out of what the command line names.

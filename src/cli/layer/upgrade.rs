@@ -14,10 +14,10 @@ use super::super::{Outcome, replace};
 use super::args::{KindName, ScoreRule, UpgradeArgs};
 use super::{AtHand, read, upgrade_to};
 use ttpmap::Domain;
-use ttpmap::export::table::printable;
 use ttpmap::layer::tags::FileKind;
 use ttpmap::layer::upgrade::{Outcome as Became, Pick, Record, Report};
 use ttpmap::layer::{self};
+use ttpmap::text::shown::printable;
 
 /// Lines told of one outcome; the rest is counted.
 const TOLD: usize = 40;

@@ -30,6 +30,7 @@ use ttpmap::ingest::{self, Part, record};
 use ttpmap::rank::{Options, Workspace};
 use ttpmap::status::Status;
 use ttpmap::summary::{Digest, Summary};
+use ttpmap::text::shown::printable;
 use ttpmap::{AttackId, Document, Index, Kind, Mapper, Mapping};
 pub(super) use walk::{Entry, walk};
 
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &MapArgs, settings: &Settings) -> anyhow::Result<Outcome
             if let Some(error) = &one.error {
                 tally.failed += 1;
                 progress.fail(1);
-                progress.beside(|| anstream::eprintln!("ttpmap: {}", table::printable(error)));
+                progress.beside(|| anstream::eprintln!("ttpmap: {}", printable(error)));
             }
             tally.found |= one.found;
             tally.meet(&one.failed_on);
@@ -222,7 +223,7 @@ fn resumed(state: &State) -> Option<String> {
     }
     let at = state.at.as_ref().map(|at| format!(", and {} lines of {}", at.line, at.seen.name)).unwrap_or_default();
     let inputs = if state.inputs == 1 { "1 input is".to_owned() } else { format!("{} inputs are", state.inputs) };
-    Some(table::printable(&format!("going on: {inputs} done{at}")))
+    Some(printable(&format!("going on: {inputs} done{at}")))
 }
 
 /// All that answers depend on beside the inputs' content, by the name that a user gives it.

@@ -82,13 +82,13 @@ impl Web {
             if let Event::Retrying { error, wait } = event
                 && !quiet
             {
-                let error = ttpmap::export::table::printable(&described(error));
+                let error = ttpmap::text::shown::printable(&described(error));
                 anstream::eprintln!("ttpmap: {}: {error}; trying again in {} s", shown(name), wait.as_secs_f32());
             }
         };
         let page = client.page(&address, MAX_TEXT_BYTES, &mut watch).map_err(|e| anyhow::anyhow!("{}", described(&e)))?;
         if page.url != address && !quiet {
-            anstream::eprintln!("ttpmap: {}: read from {}", shown(name), ttpmap::export::table::printable(&page.url.to_string()));
+            anstream::eprintln!("ttpmap: {}: read from {}", shown(name), ttpmap::text::shown::printable(&page.url.to_string()));
         }
         Ok(Page { bytes: page.bytes, file_name: page.url.file_name().to_owned(), content_type: page.content_type })
     }
