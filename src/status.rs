@@ -734,8 +734,10 @@ const CUES: &[Cue] = &[
 ];
 
 /// Someone who may be anyone.
-static SOMEONE: Words =
-    Words::new(|| FxHashSet::from_iter(["attacker", "adversary", "criminal", "intruder", "hacker", "actor", "user", "fraudster"]));
+#[rustfmt::skip]
+static SOMEONE: Words = Words::new(|| FxHashSet::from_iter([
+    "attacker", "adversary", "criminal", "intruder", "hacker", "actor", "user", "fraudster",
+]));
 
 /// Words of a heading under which everything is the defender's.
 #[rustfmt::skip]
@@ -780,23 +782,11 @@ static AFTER_COMMA: Words = Words::new(|| FxHashSet::from_iter([
 ]));
 
 /// Verbs of trying: what follows them is prevented where a failure follows.
-static TRIES: Words = Words::new(|| {
-    FxHashSet::from_iter([
-        "tried",
-        "attempted",
-        "attempting",
-        "attempt",
-        "attempts",
-        "sought",
-        "try",
-        "tries",
-        "trying",
-        "bid",
-        "efforts",
-        "effort",
-        "wanted",
-    ])
-});
+#[rustfmt::skip]
+static TRIES: Words = Words::new(|| FxHashSet::from_iter([
+    "tried", "attempted", "attempting", "attempt", "attempts", "sought", "try", "tries", "trying", "bid", "efforts", "effort",
+    "wanted",
+]));
 
 /// What becomes of an attempt.
 #[rustfmt::skip]
@@ -891,23 +881,11 @@ static STOPS: Words = Words::new(|| FxHashSet::from_iter([
 ]));
 
 /// Words behind `no` that make no denial of it.
-static NO_OTHER: Words = Words::new(|| {
-    FxHashSet::from_iter([
-        "longer",
-        "doubt",
-        "matter",
-        "sooner",
-        "fewer",
-        "less",
-        "mfa",
-        "patches",
-        "user",
-        "password",
-        "authentication",
-        "idea",
-        "wonder",
-    ])
-});
+#[rustfmt::skip]
+static NO_OTHER: Words = Words::new(|| FxHashSet::from_iter([
+    "longer", "doubt", "matter", "sooner", "fewer", "less", "mfa", "patches", "user", "password", "authentication", "idea",
+    "wonder",
+]));
 
 /// A word of a sentence, lower-cased, with its place; punctuation that may end a clause is a word of its own.
 fn words(sentence: &str) -> Vec<(Cow<'_, str>, usize)> {

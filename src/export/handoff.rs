@@ -3,12 +3,12 @@
 //! csv, markdown, stix, misp and sarif leave the analyst's hands: they hold what the text asserts and nothing else,
 //! unless [`HandOff::statuses`] says otherwise, and text of a report is one line of bounded length in them.
 
-use crate::text::shown::is_unseen;
 use std::str::FromStr;
 
 use super::Source;
 use crate::rank::{Evidence, Found, Mapping};
 use crate::status::Status;
+use crate::text::shown::is_unseen;
 use crate::text::{Document, Span};
 
 /// Characters of a sentence that are quoted.

@@ -525,7 +525,7 @@ impl<'a> LinearRef<'a> {
         out.extend(self.bias.iter().map(|b| b.get()));
         let bits = self.packing.value_bits;
         if bits <= FEW_BITS {
-            // So few different weights are looked up.
+            // So few different weights are looked up. The second mask tells the compiler that it stays in the table.
             let unpack = self.packing.unpack(self.scale);
             let weights: [f32; 1 << FEW_BITS] = std::array::from_fn(|value| unpack((value & ((1 << bits) - 1)) as u16).1);
             for (f, v) in vector {
