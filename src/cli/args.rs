@@ -418,8 +418,6 @@ pub(crate) enum Part {
     Texts,
     /// Phrases and artifact rules in the second stage
     Phrases,
-    /// The second ranker
-    Side,
     /// The boosted trees
     Trees,
 }
@@ -450,7 +448,7 @@ pub(crate) struct KbBuildArgs {
     /// With --train: reports labelled sentence by sentence (JSONL, see docs/accuracy.md)
     #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
     pub(crate) train_reports: Vec<PathBuf>,
-    /// With --train: reports labelled under another convention
+    /// With --train: reports labelled under another convention, whose labels by the guide are labels/NAME.tsv of that folder
     #[arg(long, value_name = "FILE", requires = "train", hide_short_help = true)]
     pub(crate) train_others: Vec<PathBuf>,
     /// With --train: labelled texts, which count half

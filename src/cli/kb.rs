@@ -280,8 +280,8 @@ fn lessons(
         corpus.add_jsonl(path, |c| &mut c.reports, 1.0)?;
     }
     for path in &args.train_others {
-        corpus.others.push(Vec::new());
-        corpus.add_jsonl(path, |c| c.others.last_mut().expect("just pushed"), 1.0)?;
+        let name = path.file_stem().unwrap_or_default();
+        corpus.add_relabelled(path, &folder.join("labels").join(name).with_extension("tsv"))?;
     }
     for path in args.train_texts.iter().filter(|_| !without(Part::Texts)) {
         corpus.add_jsonl(path, |c| &mut c.narratives, 0.5)?;
@@ -292,7 +292,6 @@ fn lessons(
     let options = train::Options {
         procedures: !without(Part::Procedures),
         phrases: !without(Part::Phrases),
-        side: !without(Part::Side),
         trees: !without(Part::Trees),
         ..train::Options::default()
     };
@@ -304,10 +303,11 @@ fn train(args: &KbBuildArgs, folder: &Path, kb: &KnowledgeBase, curated: &Curate
     let (bare, corpus, options) = lessons(args, folder, kb, curated)?;
     let (models, figures) = train::train(&bare, kb, &corpus, &options, &|line| settings.say(line));
     settings.say(&format!("on publishers not learned from: {figures}"));
-    if let (Some(weights), Some(to), Some(joined)) = (&args.encoder, &args.model_out, &models.joined) {
+    if let (Some(weights), Some(to)) = (&args.encoder, &args.model_out) {
+        let joined = models.joined.context("the answers of --encoder-scores are about none of the reports")?;
         let bytes = std::fs::read(weights).with_context(|| weights.display().to_string())?;
         let about = About { attack_version: kb.provenance.version.clone(), date: args.date.clone(), ..About::default() };
-        let file = ttpmap::encoder::build(&bytes, joined, &about).with_context(|| weights.display().to_string())?;
+        let file = ttpmap::encoder::build(&bytes, &joined, &about).with_context(|| weights.display().to_string())?;
         super::replace(to, &file).with_context(|| to.display().to_string())?;
     }
     Ok(models.linear)

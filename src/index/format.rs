@@ -17,7 +17,7 @@
 //! [`super::Index::verify`] reads it all.
 //!
 //! Format versions are not converted: an index is rebuilt from its bundle in seconds. Whoever changes a
-//! record below raises [`FORMAT_VERSION`].
+//! record below, or what a number in the models' rows means, raises [`FORMAT_VERSION`].
 
 use zerocopy::byteorder::little_endian::{F32, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -26,7 +26,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// is noticed.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89ttpkb\r\n";
 /// Raised with every change of layout.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 pub(crate) const HEADER_BYTES: usize = 64;
 /// More sections than this are refused.
 pub(crate) const MAX_SECTIONS: u32 = 256;

@@ -58,13 +58,11 @@ pub fn adapt<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, labell
     }
     let trainer = Trainer { index, finders: Finders::new(index), families: families(&ids), ids, class_of, options: Options::default() };
     let section = |tag: [u8; 4]| parts.range(tag).and_then(|r| bytes.get(r)).unwrap_or_default();
-    let (mut ranker, mut side) = (section(*b"RANK").to_vec(), section(*b"SIDE").to_vec());
+    let mut ranker = section(*b"RANK").to_vec();
     if !new.is_empty() {
         let examples = trainer.new_examples(kb, known.len() as u32);
         let lesson = Lesson { added: new.len(), only_added: true, passes: 8, rate: 0.5 };
-        for part in [&mut ranker, &mut side] {
-            *part = teach(part, &examples, lesson);
-        }
+        ranker = teach(&ranker, &examples, lesson);
     }
     if !nothing_labelled {
         let lesson = Lesson { added: 0, only_added: false, passes: 6, rate: 0.4 };
@@ -80,7 +78,6 @@ pub fn adapt<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, labell
     writer.put(*b"RELI", &extended(*b"RELI", 0.4));
     writer.put(*b"FREQ", &extended(*b"FREQ", 0.0));
     writer.put(*b"RANK", &ranker);
-    writer.put(*b"SIDE", &side);
     for tag in [*b"GATE", *b"OGAT", *b"STAT", *b"STTR", *b"STAK", *b"ALON"] {
         writer.put(tag, section(tag));
     }

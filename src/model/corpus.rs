@@ -1,5 +1,6 @@
 //! What the model learns from: labelled reports, labelled sentences, sentences with their status.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -70,13 +71,15 @@ impl StatusSentence {
 /// Everything there is to learn from beside ATT&CK's own text.
 #[derive(Debug, Clone, Default)]
 pub struct Corpus {
-    /// Labelled by the guide: the ranker, the second stage and the threshold learn from these.
+    /// Labelled by the guide: the ranker and the second stage learn from these; thresholds and figures are of those that stand
+    /// before the first of `others`.
     pub reports: Vec<LabelledReport>,
     /// Labelled narratives of ttpmap's own.
     pub narratives: Vec<LabelledReport>,
-    /// Collections of reports under conventions of their own: the second gate learns from these what is behaviour and what
-    /// is not, and the second stage, with little weight, what the first says of such reports.
-    pub others: Vec<Vec<LabelledReport>>,
+    /// Collections of annotators with conventions of their own: by the place of a report among `reports`, its sentences with
+    /// their labels. The second gate learns from these what is behaviour and what is not, and the second stage, beside
+    /// the labels by the guide, what is right.
+    pub others: Vec<BTreeMap<usize, Vec<LabelledSentence>>>,
     /// Single texts.
     pub snippets: Vec<Snippet>,
     /// For the status model.
@@ -167,6 +170,42 @@ impl Corpus {
         Ok(())
     }
 
+    /// Adds a collection that has labels of its annotators' convention and, in `labels`, ttpmap's own by the guide: a line
+    /// `=== REPORT<TAB>PUBLISHER<TAB>SENTENCES` with how many it has, then `SENTENCE<TAB>LABELS` for each that has some. A
+    /// sentence's number is its place in the collection's `gold`; labels are written as in narratives
+    /// (`T1105, T1057:negated`).
+    ///
+    /// # Errors
+    /// The first line that is wrong, and reports that only one of the two has, or with another number of sentences.
+    pub fn add_relabelled(&mut self, path: &Path, labels: &Path) -> Result<(), Error> {
+        let mut collection = Corpus::default();
+        collection.add_jsonl(path, |c| &mut c.reports, 1.0)?;
+        let mut own = read_labels_by_guide(labels)?;
+        let mut others = BTreeMap::new();
+        for (i, mut report) in collection.reports.into_iter().enumerate() {
+            let bad = |what: String| Error::Line { path: path.to_owned(), line: i + 1, what };
+            let Some(by_guide) = own.remove(&report.id) else {
+                return Err(bad(format!("{} has no labels for report {}", labels.display(), report.id)));
+            };
+            if by_guide.sentences.len() != report.sentences.len() {
+                let (here, there) = (report.sentences.len(), by_guide.sentences.len());
+                return Err(bad(format!("report {} has {here} sentences, in {} {there}", report.id, labels.display())));
+            }
+            others.insert(self.reports.len(), report.sentences.clone());
+            for (sentence, labels) in report.sentences.iter_mut().zip(by_guide.sentences) {
+                sentence.labels = labels;
+            }
+            report.vendor = by_guide.vendor;
+            self.reports.push(report);
+        }
+        if let Some((id, by_guide)) = own.into_iter().next() {
+            let what = format!("{} has no report {id}", path.display());
+            return Err(Error::Line { path: labels.to_owned(), line: by_guide.line, what });
+        }
+        self.others.push(others);
+        Ok(())
+    }
+
     /// Adds ttpmap's own training text: `training/*.txt`, `training/narratives/*.txt` and `status/*.tsv` (but
     /// `heldout.tsv`) below a folder.
     ///
@@ -228,11 +267,7 @@ impl Corpus {
             }
             let report = report.as_mut().ok_or_else(|| bad("a sentence before the first title".into()))?;
             let (text, given) = line.split_once('\t').unwrap_or((line, ""));
-            let mut labels = Vec::new();
-            for label in given.split(',').map(str::trim).filter(|l| !l.is_empty()) {
-                let (id, status) = label.split_once(':').unwrap_or((label, "asserted"));
-                labels.push((id.parse().map_err(|e| bad(format!("{e}")))?, status.parse().map_err(|e| bad(format!("{e}")))?));
-            }
+            let labels = read_labels(given).map_err(bad)?;
             let text = text.trim();
             if !report.text.is_empty() {
                 report.text.push_str("\n\n");
@@ -244,6 +279,62 @@ impl Corpus {
         self.narratives.extend(report);
         Ok(())
     }
+}
+
+/// What a file of labels says of a report.
+struct LabelsByGuide {
+    /// Where in the file, from 1.
+    line: usize,
+    vendor: String,
+    /// Of every sentence.
+    sentences: Vec<Vec<(AttackId, Status)>>,
+}
+
+/// The labels by the guide of a collection's reports, by report.
+fn read_labels_by_guide(path: &Path) -> Result<BTreeMap<String, LabelsByGuide>, Error> {
+    let mut out: BTreeMap<String, LabelsByGuide> = BTreeMap::new();
+    let mut current: Option<String> = None;
+    for (i, line) in text_of(path)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        let bad = |what: &str| Error::Line { path: path.to_owned(), line: i + 1, what: what.to_owned() };
+        if let Some(head) = line.strip_prefix("=== ") {
+            let mut fields = head.split('\t');
+            let (Some(id), Some(vendor), Some(count), None) = (fields.next(), fields.next(), fields.next(), fields.next()) else {
+                return Err(bad("a report's name, its publisher and how many sentences it has are wanted, with tabs between"));
+            };
+            // Longer than any report: a wrong number must not ask for memory.
+            let count =
+                count.parse::<usize>().ok().filter(|n| *n < 1 << 20).ok_or_else(|| bad("the third field is no number of sentences"))?;
+            let report = LabelsByGuide { line: i + 1, vendor: vendor.to_owned(), sentences: vec![Vec::new(); count] };
+            if out.insert(id.to_owned(), report).is_some() {
+                return Err(bad("this report was there before"));
+            }
+            current = Some(id.to_owned());
+            continue;
+        }
+        let report = current.as_ref().and_then(|id| out.get_mut(id)).ok_or_else(|| bad("a sentence before the first report"))?;
+        let (number, given) =
+            line.split_once('\t').ok_or_else(|| bad("a sentence's number and its labels are wanted, with a tab between"))?;
+        let number: usize = number.parse().map_err(|_| bad("the first field is no number of a sentence"))?;
+        let slot = report.sentences.get_mut(number).ok_or_else(|| bad("the report has no such sentence"))?;
+        if !slot.is_empty() {
+            return Err(bad("this sentence was there before"));
+        }
+        *slot = read_labels(given).map_err(|what| bad(&what))?;
+        if slot.is_empty() {
+            return Err(bad("no labels behind the sentence's number"));
+        }
+    }
+    Ok(out)
+}
+
+/// `T1105, T1057:negated`: where no status is given, it is asserted.
+fn read_labels(given: &str) -> Result<Vec<(AttackId, Status)>, String> {
+    let mut labels = Vec::new();
+    for label in given.split(',').map(str::trim).filter(|l| !l.is_empty()) {
+        let (id, status) = label.split_once(':').unwrap_or((label, "asserted"));
+        labels.push((id.parse().map_err(|e| format!("{e}"))?, status.parse().map_err(|e| format!("{e}"))?));
+    }
+    Ok(labels)
 }
 
 /// Reads sentences with their status: `status<TAB>heading<TAB>sentence`, the behaviour between `[[` and `]]`.
@@ -265,4 +356,54 @@ pub fn read_statuses(path: &Path) -> Result<Vec<StatusSentence>, Error> {
         out.push(StatusSentence { heading: heading.to_owned(), text: format!("{before}{inside}{after}"), focus, status });
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLLECTION: &str = r#"{"id": "r1", "text": "It beacons. It sleeps.", "gold": [{"start": 0, "end": 11, "labels": ["T1071"]}, {"start": 12, "end": 22}]}"#;
+
+    fn relabelled(labels: &str) -> Result<Corpus, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let (collection, file) = (folder.path().join("set.jsonl"), folder.path().join("set.tsv"));
+        std::fs::write(&collection, COLLECTION).unwrap();
+        std::fs::write(&file, labels).unwrap();
+        let mut corpus = Corpus::default();
+        corpus.add_relabelled(&collection, &file).map(|()| corpus)
+    }
+
+    #[test]
+    fn a_collection_keeps_its_labels_beside_those_by_the_guide() {
+        let corpus = relabelled("=== r1\texample\t2\n1\tT1678, T1071.001:negated\n").unwrap();
+        let id = |text: &str| text.parse::<AttackId>().unwrap();
+        let report = &corpus.reports[0];
+        assert_eq!(report.vendor, "example");
+        assert_eq!(report.sentences[0].labels, []);
+        assert_eq!(report.sentences[1].labels, [(id("T1678"), Status::Asserted), (id("T1071.001"), Status::Negated)]);
+        let others = &corpus.others[0][&0];
+        assert_eq!(others[0].labels, [(id("T1071"), Status::Asserted)]);
+        assert_eq!(others[1].labels, []);
+    }
+
+    #[test]
+    fn what_is_wrong_with_labels_is_told() {
+        for (labels, told) in [
+            ("=== r2\texample\t2\n", "has no labels for report r1"),
+            ("=== r1\texample\t2\n=== r2\texample\t2\n", "line 2: "),
+            ("=== r1\texample\t3\n", "report r1 has 2 sentences, in "),
+            ("=== r1\texample\t2\n2\tT1678\n", "line 2: the report has no such sentence"),
+            ("=== r1\texample\n", "line 1: a report's name, its publisher and how many sentences"),
+            ("=== r1\texample\tmany\n", "line 1: the third field is no number"),
+            ("=== r1\texample\t2\n=== r1\texample\t2\n", "line 2: this report was there before"),
+            ("0\tT1678\n", "a sentence before the first report"),
+            ("=== r1\texample\t2\nx\tT1678\n", "line 2: the first field is no number"),
+            ("=== r1\texample\t2\n0\t\n", "line 2: no labels"),
+            ("=== r1\texample\t2\n0\tT1678\n0\tT1105\n", "line 3: this sentence was there before"),
+            ("=== r1\texample\t2\n0\tT1678:perhaps\n", "perhaps"),
+        ] {
+            let error = relabelled(labels).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
 }

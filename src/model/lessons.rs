@@ -22,7 +22,7 @@ use crate::text::Document;
 /// One text that the encoder reads.
 #[derive(Serialize)]
 struct Lesson<'l> {
-    /// `reports`, `others-0`, `narratives`, `texts`, `status`.
+    /// `reports`, `narratives`, `texts`, `status`.
     set: &'l str,
     /// Place of its report in the set, and its place in the report.
     report: usize,
@@ -45,16 +45,11 @@ pub fn lessons<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, corp
         let _ = writeln!(out, "{}", serde_json::to_string(lesson).expect("plain data"));
     };
     let mut reports = |set: &str, reports: &[LabelledReport], folds: &[usize]| {
-        for (report, read) in trainer.read_all(reports, folds).iter().enumerate() {
-            for lesson in trainer.of_read(set, report, read) {
-                put(&lesson);
-            }
+        for lesson in trainer.read_all(reports, folds).iter().flat_map(|read| trainer.of_read(set, read)) {
+            put(&lesson);
         }
     };
     reports("reports", &corpus.reports, &folds(&corpus.reports, options.folds));
-    for (i, others) in corpus.others.iter().enumerate() {
-        reports(&format!("others-{i}"), others, &vec![0; others.len()]);
-    }
     reports("narratives", &corpus.narratives, &vec![0; corpus.narratives.len()]);
     let procedures = if options.procedures { trainer.procedures(kb) } else { Vec::new() };
     let texts: Vec<_> = procedures.iter().chain(&corpus.snippets).collect();
@@ -143,10 +138,10 @@ struct Answer {
     statuses: [f32; 6],
 }
 
-/// What encoders said of the segments of reports that they had not seen: by set, report and segment, by itself and in
-/// its context.
+/// What encoders said of the segments of reports that they had not seen: by report and segment, by itself and in its
+/// context.
 #[derive(Debug, Clone, Default)]
-pub struct Answers(BTreeMap<(String, usize, usize), [Answer; 2]>);
+pub struct Answers(BTreeMap<(usize, usize), [Answer; 2]>);
 
 impl Answers {
     /// Adds what `tools/encoder/train.py --scores` wrote.
@@ -157,26 +152,30 @@ impl Answers {
         for (i, line) in crate::curated::text_of(path)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
             let bad = |what: String| Error::Line { path: path.to_owned(), line: i + 1, what };
             let line: JsonLine = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+            if line.set != "reports" {
+                return Err(bad(format!("`{}` is no set that encoders are asked about: answers of another build?", line.set)));
+            }
             let told = |answer: JsonAnswer| {
                 let top = answer.top.into_iter().map(|(id, p)| Ok((id.parse().map_err(|e| bad(format!("{e}")))?, p)));
                 let top = top.collect::<Result<_, Error>>()?;
                 Ok::<_, Error>(Answer { top, none: answer.none, behaviour: answer.behaviour, statuses: answer.status })
             };
-            self.0.insert((line.set, line.report, line.segment), [told(line.own)?, told(line.context)?]);
+            self.0.insert((line.report, line.segment), [told(line.own)?, told(line.context)?]);
         }
         Ok(())
     }
 
-    fn answer(&self, set: &str, report: usize, segment: usize) -> Option<&[Answer; 2]> {
-        self.0.get(&(set.to_owned(), report, segment))
+    /// Whether an encoder was asked about a report.
+    pub(super) fn has(&self, report: usize) -> bool {
+        self.0.range((report, 0)..=(report, usize::MAX)).next().is_some()
     }
 
-    pub(super) fn by_itself(&self, set: &str, report: usize, segment: usize, class: &dyn Fn(AttackId) -> Option<u16>) -> Option<Heard> {
-        self.answer(set, report, segment).map(|a| a[0].heard(class))
+    pub(super) fn by_itself(&self, report: usize, segment: usize, class: &dyn Fn(AttackId) -> Option<u16>) -> Option<Heard> {
+        self.0.get(&(report, segment)).map(|a| a[0].heard(class))
     }
 
-    pub(super) fn in_context(&self, set: &str, report: usize, segment: usize, class: &dyn Fn(AttackId) -> Option<u16>) -> Option<Heard> {
-        self.answer(set, report, segment).map(|a| a[1].heard(class))
+    pub(super) fn in_context(&self, report: usize, segment: usize, class: &dyn Fn(AttackId) -> Option<u16>) -> Option<Heard> {
+        self.0.get(&(report, segment)).map(|a| a[1].heard(class))
     }
 }
 
@@ -188,11 +187,11 @@ impl Answer {
 }
 
 impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
-    fn of_read<'l>(&self, set: &'l str, report: usize, read: &Read) -> Vec<Lesson<'l>> {
+    fn of_read<'l>(&self, set: &'l str, read: &Read) -> Vec<Lesson<'l>> {
         let lesson = |(segment, labels): (usize, &Vec<(u16, crate::status::Status)>)| {
             let Input { text, context } = input(&read.document, &read.sightings, segment);
             let labels = labels.iter().map(|(class, status)| (self.ids[usize::from(*class)].to_string(), status.name())).collect();
-            Lesson { set, report, segment, fold: read.fold, text, context, labels, weight: 1.0 }
+            Lesson { set, report: read.report, segment, fold: read.fold, text, context, labels, weight: 1.0 }
         };
         read.labels.iter().enumerate().map(lesson).collect()
     }

@@ -2,8 +2,8 @@
 //!
 //! Three stages, each small enough to read (docs/accuracy.md has what each is worth):
 //!
-//! 1. Linear models over words ([`linear`], [`features`]): a ranker (softmax over all techniques and "none"), a
-//!    second ranker that never saw a report, two gates (behaviour or not), and one for the status.
+//! 1. Linear models over words ([`linear`], [`features`]): a ranker (softmax over all techniques and "none"), two gates
+//!    (behaviour or not), and one for the status.
 //! 2. A row of numbers for each (segment, technique) that is possible ([`stack`]): scores, ranks, what phrases and
 //!    artifact rules found, what the segments around say.
 //! 3. Boosted trees ([`trees`]) that turn the row into a probability.
@@ -133,11 +133,8 @@ pub(crate) struct View {
     none: f32,
     /// The probability that the segment describes behaviour at all.
     gate: f32,
-    /// The same by reports of other conventions.
+    /// The same by labels of other conventions.
     other_gate: f32,
-    /// The second ranker.
-    side: Vec<(u16, f32)>,
-    side_none: f32,
     /// How undecided the ranker is, in nats.
     entropy: f32,
     /// How many features it knows.
@@ -166,7 +163,6 @@ impl View {
 #[derive(Clone, Copy)]
 struct FirstStage<'a> {
     ranker: LinearRef<'a>,
-    side: LinearRef<'a>,
     gate: LinearRef<'a>,
     other_gate: LinearRef<'a>,
 }
@@ -203,19 +199,13 @@ fn best(scores: &mut [f32], most: usize) -> (Vec<(u16, f32)>, f32) {
 
 impl FirstStage<'_> {
     fn view(&self, document: &Document, sightings: &[Sighting], place: usize, absent: &[u16], scores: &mut Vec<f32>) -> View {
-        let silence = |scores: &mut Vec<f32>| absent.iter().for_each(|c| scores[usize::from(*c)] = f32::NEG_INFINITY);
         let sighting = &sightings[place];
         let none = self.ranker.classes - 1;
-        let words = features::ranker(&sighting.words, &sighting.masked, sighting.segment.span);
-        let vector = self.ranker.vector(&words);
+        let vector = self.ranker.vector(&features::ranker(&sighting.words, &sighting.masked, sighting.segment.span));
         self.ranker.scores(&vector, scores);
-        silence(scores);
+        absent.iter().for_each(|c| scores[usize::from(*c)] = f32::NEG_INFINITY);
         let (top, entropy) = best(scores, TOP);
         let mut view = View { none: scores[none], entropy, norm: (vector.len() as f32 + 1.0).ln(), top, ..View::default() };
-        self.side.scores(&self.side.vector(&words), scores);
-        silence(scores);
-        view.side = best(scores, TOP).0;
-        view.side_none = scores[none];
         let shape = features::gate(document, sightings, place);
         let yes = |model: &LinearRef<'_>, scores: &mut Vec<f32>| {
             model.scores(&model.vector(&shape), scores);
@@ -418,10 +408,8 @@ impl<'a> Model<'a> {
                 classes.entry(*object).or_insert(class as u16);
             }
         }
-        let first =
-            FirstStage { ranker: linear(*b"RANK")?, side: linear(*b"SIDE")?, gate: linear(*b"GATE")?, other_gate: linear(*b"OGAT")? };
-        let fits = first.ranker.classes == ids.len() + 1 && first.side.classes == ids.len() + 1;
-        fits.then_some(Model {
+        let first = FirstStage { ranker: linear(*b"RANK")?, gate: linear(*b"GATE")?, other_gate: linear(*b"OGAT")? };
+        (first.ranker.classes == ids.len() + 1).then_some(Model {
             first,
             status: linear(*b"STAT")?,
             second: Second::open(bytes, &parts)?,
@@ -657,7 +645,7 @@ pub fn describe<D: AsRef<[u8]>>(index: &Index<D>) -> String {
         Some(model) => format!(
             "linear, {} techniques, {} weights; threshold {:.2}",
             model.facts.len(),
-            model.first.ranker.len() + model.first.side.len(),
+            model.first.ranker.len(),
             model.threshold(Profile::Balanced)
         ),
         None => String::from("none"),

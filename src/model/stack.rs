@@ -10,7 +10,7 @@ use crate::text::SegmentKind;
 use crate::text::token::{NUMBER, PIECE, PLACEHOLDER};
 
 /// Numbers in a row without what the encoder says; and with it.
-pub(crate) const LINEAR_WIDTH: usize = 43;
+pub(crate) const LINEAR_WIDTH: usize = 41;
 pub(crate) const WIDTH: usize = LINEAR_WIDTH + ENCODER_WIDTH;
 const ENCODER_WIDTH: usize = 15;
 
@@ -114,7 +114,6 @@ pub(crate) fn rows<'a>(
             let own = hits.get(&class).copied().unwrap_or_default();
             let family = |c: &u16| *c != class && *c != none && facts[usize::from(*c)].family == f.family;
             let p_of = |view: &View| view.top.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p);
-            let side_of = |view: &View| view.side.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p);
             let p = p_of(view);
             let rank = view.top.iter().filter(|(c, _)| *c != none).position(|(c, _)| *c == class).unwrap_or(15) as f32;
             let other = view.top.iter().filter(|(c, _)| *c != class && *c != none).map(|(_, p)| *p).fold(0.0, f32::max);
@@ -171,8 +170,6 @@ pub(crate) fn rows<'a>(
                 context((views.len() as f32).ln()),
                 heading_hits.map_or(0.0, p_of),
                 context(heading_hits.map_or(mean_gate, |v| v.gate)),
-                log(side_of(view)),
-                view.side_none,
                 first,
                 view.entropy,
                 hits.len() as f32,

@@ -10,7 +10,7 @@ use std::fmt;
 use rayon::prelude::*;
 use zerocopy::byteorder::little_endian::{F32, U32, U64};
 
-use super::corpus::{Corpus, LabelledReport, Snippet};
+use super::corpus::{Corpus, LabelledReport, LabelledSentence, Snippet};
 use super::lessons::Answers;
 use super::linear::{Example, Linear, LinearRef, MAX_CLASSES, Recipe};
 use super::stack::{self, ClassFacts, LINEAR_WIDTH, WIDTH};
@@ -18,7 +18,6 @@ use super::train_status::SegmentStatus;
 use super::trees::{self, Trees, TreesRef};
 use super::{ALONE_SEGMENTS, FirstStage, LEAST, View, families, features, phrase_key};
 use crate::index::Index;
-use crate::index::format::PhraseRecord;
 use crate::index::format::Writer;
 use crate::kb::id::{AttackId, Kind};
 use crate::kb::{KnowledgeBase, RelationKind, State};
@@ -35,8 +34,6 @@ pub struct Options {
     pub procedures: bool,
     /// Phrases and artifact rules in the second stage.
     pub phrases: bool,
-    /// The second ranker.
-    pub side: bool,
     /// Boosted trees; without them the ranker's probability times the gate's.
     pub trees: bool,
     /// Weights kept of the ranker, and of each smaller model a part.
@@ -47,7 +44,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { folds: 5, procedures: true, phrases: true, side: true, trees: true, keep: 320_000, none_share: 0.6 }
+        Options { folds: 5, procedures: true, phrases: true, trees: true, keep: 320_000, none_share: 0.6 }
     }
 }
 
@@ -107,12 +104,16 @@ pub(crate) fn place_of<D: AsRef<[u8]>>(index: &Index<D>, id: AttackId) -> Option
 /// The classes that a segment may describe, with their probabilities.
 type Judged = Vec<(u16, f32)>;
 
+/// Labels of each segment, by class.
+type Labels = Vec<Vec<(u16, Status)>>;
+
 /// A report, read.
 pub(super) struct Read {
     pub(super) document: Document,
     pub(super) sightings: Vec<Sighting>,
-    /// Labels of each segment, by class.
-    pub(super) labels: Vec<Vec<(u16, Status)>>,
+    pub(super) labels: Labels,
+    /// Its place among those that were read with it.
+    pub(super) report: usize,
     pub(super) fold: usize,
 }
 
@@ -184,11 +185,17 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         self.class_of.get(&place_of(self.index, id)?).copied()
     }
 
-    fn read(&self, report: &LabelledReport, fold: usize) -> Read {
+    fn read(&self, place: usize, report: &LabelledReport, fold: usize) -> Read {
         let document = Document::new(report.text.clone());
         let sightings = self.finders.read_all(&document, &mut Scratch::default());
+        let labels = self.labels(&sightings, &report.sentences);
+        Read { document, sightings, labels, report: place, fold }
+    }
+
+    /// The labels of a report's segments, from those of its sentences.
+    fn labels(&self, sightings: &[Sighting], sentences: &[LabelledSentence]) -> Labels {
         let mut labels = vec![Vec::new(); sightings.len()];
-        for sentence in report.sentences.iter().filter(|s| !s.labels.is_empty()) {
+        for sentence in sentences.iter().filter(|s| !s.labels.is_empty()) {
             let classes: Vec<(u16, Status)> = sentence.labels.iter().filter_map(|(id, s)| Some((self.class(*id)?, *s))).collect();
             let mut first = true;
             for (i, sighting) in sightings.iter().enumerate() {
@@ -204,11 +211,11 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
             list.sort_unstable();
             list.dedup_by_key(|l| l.0);
         }
-        Read { document, sightings, labels, fold }
+        labels
     }
 
     pub(super) fn read_all(&self, reports: &[LabelledReport], folds: &[usize]) -> Vec<Read> {
-        reports.par_iter().zip(folds).map(|(r, f)| self.read(r, *f)).collect()
+        reports.par_iter().zip(folds).enumerate().map(|(i, (r, f))| self.read(i, r, *f)).collect()
     }
 
     /// A single text as an example for the ranker.
@@ -279,10 +286,11 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         out
     }
 
-    fn gate_examples<'r>(&self, reads: impl Iterator<Item = &'r Read>) -> Vec<Example> {
+    /// Reports with the labels that tell what in them is behaviour.
+    fn gate_examples<'r>(&self, reads: impl Iterator<Item = (&'r Read, &'r Labels)>) -> Vec<Example> {
         let mut out = Vec::new();
-        for read in reads {
-            for (i, labels) in read.labels.iter().enumerate() {
+        for (read, labels) in reads {
+            for (i, labels) in labels.iter().enumerate() {
                 let features = features::gate(&read.document, &read.sightings, i);
                 out.push(Example { features, target: vec![(u32::from(!labels.is_empty()), 1.0)], weight: 1.0 });
             }
@@ -290,8 +298,8 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         out
     }
 
-    fn rank_recipe(&self, keep: usize) -> Recipe {
-        Recipe { classes: self.ids.len() + 1, passes: 12, rate: 0.6, min_examples: 2, keep, spread: 0.65 }
+    fn rank_recipe(&self) -> Recipe {
+        Recipe { classes: self.ids.len() + 1, passes: 12, rate: 0.6, min_examples: 2, keep: self.options.keep, spread: 0.65 }
     }
 
     fn gate_recipe(&self) -> Recipe {
@@ -302,9 +310,9 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
     fn first_stage<'r, I: Iterator<Item = &'r Read> + Clone>(&self, reads: I, fixed: &Fixed) -> Trained {
         let mut examples = fixed.ranker.clone();
         examples.extend(self.report_examples(reads.clone(), 1.0, self.options.none_share));
-        let ranker = Linear::train(&examples, self.rank_recipe(self.options.keep)).to_bytes();
+        let ranker = Linear::train(&examples, self.rank_recipe()).to_bytes();
         drop(examples);
-        let mut examples = self.gate_examples(reads);
+        let mut examples = self.gate_examples(reads.map(Read::labelled));
         examples.extend(fixed.gate.iter().cloned());
         let gate = Linear::train(&examples, self.gate_recipe()).to_bytes();
         Trained { ranker, gate }
@@ -315,7 +323,7 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         let mut reads = self.read_all(&corpus.reports, &fold_of);
         let narratives = self.read_all(&corpus.narratives, &vec![usize::MAX; corpus.narratives.len()]);
         let precisions = self.learn_phrases(&mut reads);
-        let others: Vec<Collection> = corpus.others.iter().map(|reports| self.collection(reports, &precisions)).collect();
+        let others: Vec<Collection> = corpus.others.iter().map(|reports| self.collection(reports, &reads)).collect();
         say(&format!(
             "read {} reports, {} segments, {} narratives",
             reads.len(),
@@ -333,16 +341,16 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         let mut ranker = texts;
         ranker.extend(self.report_examples(narratives.iter(), 1.0, 1.0));
         say(&format!("{} texts beside the reports", ranker.len()));
-        let gate_source = || narratives.iter();
+        let gate_source = || narratives.iter().map(Read::labelled);
         let fixed = Fixed { gate: self.gate_examples(gate_source()), ranker };
-        let ((side, mut other_gates), trained) = rayon::join(
+        let (other_gates, trained) = rayon::join(
             || {
-                let side = Linear::train(&fixed.ranker, self.rank_recipe(self.options.keep / 5)).to_bytes();
                 let gate = |fold: usize| {
-                    let reads = others.iter().flat_map(|c| &c.reads).filter(|r| r.fold != fold);
-                    Linear::train(&self.gate_examples(reads.chain(gate_source())), self.gate_recipe()).to_bytes()
+                    let others = others.iter().flat_map(|c| c.reads(&reads)).filter(|(read, _)| read.fold != fold);
+                    let examples = self.gate_examples(others.chain(gate_source()));
+                    Linear::train(&examples, self.gate_recipe()).to_bytes()
                 };
-                (side, (0..=self.options.folds).into_par_iter().map(gate).collect::<Vec<_>>())
+                (0..=self.options.folds).into_par_iter().map(gate).collect::<Vec<_>>()
             },
             || {
                 // One fold more than there are: the last leaves nothing out and is the one that is kept.
@@ -356,26 +364,13 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
                     .collect::<Vec<Trained>>()
             },
         );
-        let stage = |trained: &'_ Trained, other_gate: &[u8]| FirstStageBytes {
-            ranker: trained.ranker.clone(),
-            side: side.clone(),
-            gate: trained.gate.clone(),
-            other_gate: other_gate.to_vec(),
-        };
-        let last = &trained[self.options.folds];
-        let other_stages: Vec<FirstStageBytes> = other_gates.iter().map(|gate| stage(last, gate)).collect();
-        let other_gate = other_gates.pop().unwrap_or_default();
-        let stages: Vec<FirstStageBytes> = trained.iter().map(|t| stage(t, &other_gate)).collect();
-        let mut views: Vec<Vec<View>> = reads
-            .par_iter()
-            .map(|read| {
-                let mut views = stages[read.fold].open().views(&read.document, &read.sightings, &[]);
-                if !self.options.side {
-                    views.iter_mut().for_each(|v| v.side.clear());
-                }
-                views
-            })
+        let stages: Vec<FirstStageBytes> = trained
+            .into_iter()
+            .zip(other_gates)
+            .map(|(Trained { ranker, gate }, other_gate)| FirstStageBytes { ranker, gate, other_gate })
             .collect();
+        let views: Vec<Vec<View>> =
+            reads.par_iter().map(|read| stages[read.fold].open().views(&read.document, &read.sightings, &[])).collect();
         if !self.options.phrases {
             for sighting in reads.iter_mut().flat_map(|r| &mut r.sightings) {
                 sighting.phrases.retain(|h| h.proper);
@@ -384,28 +379,38 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         }
         let facts = self.facts(&reads, &views);
         let whole = facts.last().expect("there is one list of facts more than folds");
-        let ground = Ground {
-            reads: &reads,
+        let status_models = self.status_models(&reads, &narratives, &corpus.statuses);
+        let beside = Ground {
+            reads: &[],
             narratives: &narratives,
+            status_models: &status_models,
             others: &others,
-            other_stages: &other_stages,
             stages: &stages,
             facts: &facts,
             sentences: &corpus.statuses,
         };
-        let linear = self.second(&ground, &views, None, say);
-        let joined = corpus.answers.as_ref().map(|answers| {
-            for (report, views) in views.iter_mut().enumerate() {
-                for (segment, view) in views.iter_mut().enumerate() {
-                    view.heard = answers.in_context("reports", report, segment, &|id| self.class(id));
-                }
-            }
-            say("with the encoder:");
-            let second = self.second(&ground, &views, Some(answers), say);
+        let linear = self.second(&Ground { reads: &reads, ..beside }, &views, None, say);
+        let asked = corpus.answers.as_ref().filter(|answers| reads.iter().any(|read| answers.has(read.report)));
+        let joined = asked.map(|answers| {
+            // What no encoder was asked about says nothing of encoders.
+            let (reads, views): (Vec<Read>, Vec<Vec<View>>) = reads
+                .into_iter()
+                .zip(views)
+                .filter(|(read, _)| answers.has(read.report))
+                .map(|(read, mut views)| {
+                    for (segment, view) in views.iter_mut().enumerate() {
+                        view.heard = answers.in_context(read.report, segment, &|id| self.class(id));
+                    }
+                    (read, views)
+                })
+                .unzip();
+            say(&format!("with the encoder, which was asked about {} reports:", reads.len()));
+            let second = self.second(&Ground { reads: &reads, ..beside }, &views, Some(answers), say);
             say(&format!("with the encoder, on publishers not learned from: {}", second.figures));
             second.to_bytes()
         });
         let Second { stacked, alone, statuses, numbers, figures } = linear;
+        let last = stages.last().expect("there is one stage more than folds");
 
         let mut writer = Writer::default();
         writer.put(*b"CLSS", &self.ids.iter().map(|id| U32::new(id.key())).collect::<Vec<_>>());
@@ -413,10 +418,9 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         writer.put(*b"FREQ", &whole.iter().map(|f| F32::new(f.frequency)).collect::<Vec<_>>());
         writer.put(*b"NUMB", &numbers.map(F32::new));
         writer.put(*b"RANK", &last.ranker);
-        writer.put(*b"SIDE", &side);
         writer.put(*b"GATE", &last.gate);
-        writer.put(*b"OGAT", &other_gate);
-        writer.put(*b"STAT", &statuses.linear);
+        writer.put(*b"OGAT", &last.other_gate);
+        writer.put(*b"STAT", status_models.last().expect("there is one more than folds"));
         writer.put(*b"STTR", &statuses.trees);
         writer.put(*b"STAK", &stacked);
         writer.put(*b"ALON", &alone);
@@ -431,18 +435,19 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
 
     /// The second stage and the statuses, with what the encoder says where there is that.
     fn second(&self, ground: &Ground<'_>, views: &[Vec<View>], heard: Option<&Answers>, say: &(dyn Fn(&str) + Sync)) -> Second {
-        let whole = ground.facts.last().expect("there is one list of facts more than folds");
-        let mut other_cases = Vec::new();
-        for (number, collection) in ground.others.iter().enumerate() {
-            other_cases.extend(self.other_cases(number, collection, ground.other_stages, whole, heard));
-        }
-        let (mut grown, judged) = self.second_stage(ground.reads, views, ground.facts, &other_cases, heard.is_some(), say);
+        let (mut grown, judged) = self.second_stage(ground, views, heard.is_some(), say);
         let (alone, alone_judged) = self.alone(ground.reads, ground.stages, ground.facts, heard);
-        let statuses = self.statuses(ground.reads, views, ground.narratives, ground.sentences, ground.stages);
-        let (numbers, figures) = self.figures(ground.reads, &judged, &alone_judged, &statuses.judged, say);
-        for (number, collection) in ground.others.iter().enumerate() {
-            let cases = other_cases.iter().filter(|c| c.collection == number);
-            say(&self.measure_collection(collection, cases, &grown, figures.threshold));
+        let statuses = self.statuses(ground, views);
+        // Reports of collections stand behind those that figures are of. Where there are no others, figures are of these.
+        let first = ground.others.iter().flat_map(|c| c.labels.keys()).copied().min();
+        let before = ground.reads.partition_point(|read| first.is_none_or(|first| read.report < first));
+        let measured = if before == 0 { ground.reads.len() } else { before };
+        let alone_measured: Vec<Alone> = alone_judged.into_iter().filter(|case| case.place < measured).collect();
+        say(&format!("figures of {measured} reports:"));
+        let (numbers, figures) =
+            self.figures(&ground.reads[..measured], &judged[..measured], &alone_measured, &statuses.judged[..measured], say);
+        for collection in ground.others {
+            say(&self.measure_collection(collection, ground.reads, &judged, figures.threshold));
         }
         Second { stacked: grown.pop().unwrap_or_default(), alone, statuses, numbers, figures }
     }
@@ -490,87 +495,57 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         out
     }
 
-    /// Reads a collection under a convention of its own; folds are by report.
-    fn collection(&self, reports: &[LabelledReport], precisions: &BTreeMap<u64, f32>) -> Collection {
-        let folds: Vec<usize> = (0..reports.len()).map(|i| i % self.options.folds).collect();
-        let mut reads = self.read_all(reports, &folds);
-        let learned = |(text, record, _): (&str, &PhraseRecord, _)| {
-            let object = self.index.at(record.object.get())?;
-            precisions.get(&phrase_key(object.id(), text)).copied()
-        };
-        let learned: Vec<Option<f32>> = self.finders.phrases.all().map(learned).collect();
-        for hit in reads.iter_mut().flat_map(|r| &mut r.sightings).flat_map(|s| &mut s.phrases) {
-            hit.precision = learned.get(hit.phrase as usize).copied().flatten().unwrap_or(hit.precision);
-        }
-        let classes: BTreeSet<u16> = reads.iter().flat_map(|r| r.labels.iter().flatten().map(|l| l.0)).collect();
+    /// The labels of a collection under a convention of its own.
+    fn collection(&self, reports: &BTreeMap<usize, Vec<LabelledSentence>>, reads: &[Read]) -> Collection {
+        let labels: BTreeMap<usize, Labels> =
+            reports.iter().map(|(report, sentences)| (*report, self.labels(&reads[*report].sightings, sentences))).collect();
+        let classes: BTreeSet<u16> = labels.values().flatten().flatten().map(|l| l.0).collect();
         let parents_only = !classes.iter().any(|c| self.ids[usize::from(*c)].is_subtechnique());
-        Collection { reads, classes, parents_only }
+        Collection { labels, classes, parents_only }
     }
 
-    /// What the first stage says of a collection, with what its annotators say. Where these looked for some techniques
-    /// only, nothing is known of the others; where they gave parents, the best of each family stands for it.
-    fn other_cases(
-        &self,
-        number: usize,
-        collection: &Collection,
-        stages: &[FirstStageBytes],
-        facts: &[ClassFacts],
-        heard: Option<&Answers>,
-    ) -> Vec<Case> {
-        let set = format!("others-{number}");
-        let class_of = |object: u16| self.class_of.get(&object).copied();
+    /// Which candidates of a segment a collection's labels tell of, and whether they are right: places in `candidates`. Where
+    /// its annotators looked for some techniques only, nothing is known of the others; where they gave parents, the
+    /// first of each family stands for it.
+    fn told(&self, collection: &Collection, labels: &[(u16, Status)], candidates: impl Iterator<Item = u16>) -> Vec<(usize, bool)> {
         let family = |class: u16| self.families[usize::from(class)];
-        let one = |(report, read): (usize, &Read)| {
-            let mut views = stages[read.fold].open().views(&read.document, &read.sightings, &[]);
-            if let Some(heard) = heard {
-                for (segment, view) in views.iter_mut().enumerate() {
-                    view.heard = heard.in_context(&set, report, segment, &|id| self.class(id));
-                }
+        let mut families = BTreeSet::new();
+        let one = |(i, class): (usize, u16)| {
+            if collection.parents_only {
+                families.insert(family(class)).then(|| (i, labels.iter().any(|l| family(l.0) == family(class))))
+            } else {
+                collection.classes.contains(&class).then(|| (i, labels.iter().any(|l| l.0 == class)))
             }
-            let rows = stack::rows(&read.sightings, &views, facts, &class_of, LEAST, false);
-            let mut cases = Vec::new();
-            for (labels, rows) in read.labels.iter().zip(rows) {
-                let mut families = BTreeSet::new();
-                for (class, row) in rows {
-                    let (counts, right, weight) = if collection.parents_only {
-                        (families.insert(family(class)), labels.iter().any(|l| family(l.0) == family(class)), OTHERS_WEIGHT / 2.0)
-                    } else {
-                        (collection.classes.contains(&class), labels.iter().any(|l| l.0 == class), OTHERS_WEIGHT)
-                    };
-                    if counts {
-                        cases.push(Case { collection: number, report, fold: read.fold, family: family(class), row, right, weight });
+        };
+        candidates.enumerate().filter_map(one).collect()
+    }
+
+    /// How a collection's reports fare by its own labels, whatever their status.
+    fn measure_collection(&self, collection: &Collection, reads: &[Read], judged: &[Vec<Judged>], threshold: f32) -> String {
+        let family = |class: u16| self.families[usize::from(class)];
+        let (mut reports, mut taken, mut right, mut all) = (0, 0, 0, 0);
+        let (mut found, mut gold) = (BTreeSet::new(), BTreeSet::new());
+        for (read, judged) in reads.iter().zip(judged) {
+            let report = read.report;
+            let Some(labels) = collection.labels.get(&report) else { continue };
+            reports += 1;
+            for (labels, judged) in labels.iter().zip(judged) {
+                all += labels.len();
+                gold.extend(labels.iter().map(|l| (report, family(l.0))));
+                for (i, is_right) in self.told(collection, labels, judged.iter().map(|(class, _)| *class)) {
+                    let (class, p) = judged[i];
+                    if p >= threshold {
+                        taken += 1;
+                        right += usize::from(is_right);
+                        found.insert((report, family(class)));
                     }
                 }
             }
-            cases
-        };
-        collection.reads.par_iter().enumerate().map(one).flatten().collect()
-    }
-
-    /// How a collection's reports fare under trees that did not see them, whatever their status.
-    fn measure_collection<'c>(
-        &self,
-        collection: &Collection,
-        cases: impl Iterator<Item = &'c Case>,
-        grown: &[Vec<u8>],
-        threshold: f32,
-    ) -> String {
-        let trees: Vec<TreesRef<'_>> = grown.iter().map(|t| TreesRef::open(t).expect("just written")).collect();
-        let taken: Vec<&Case> = cases.filter(|c| trees[c.fold].probability(&c.row) >= threshold).collect();
-        let labels = collection.reads.iter().flat_map(|r| &r.labels).map(Vec::len).sum::<usize>();
-        let gold: BTreeSet<(usize, u16)> = collection
-            .reads
-            .iter()
-            .enumerate()
-            .flat_map(|(report, r)| r.labels.iter().flatten().map(move |l| (report, self.families[usize::from(l.0)])))
-            .collect();
-        let found: BTreeSet<(usize, u16)> = taken.iter().map(|c| (c.report, c.family)).collect();
-        let right = taken.iter().filter(|c| c.right).count();
+        }
         let f1 = |right: usize, found: usize, gold: usize| 2.0 * right as f32 / (found + gold).max(1) as f32;
         format!(
-            "on {} reports of another convention: sentence F1 {:.3}, report parents {:.3}",
-            collection.reads.len(),
-            f1(right, taken.len(), labels),
+            "on {reports} reports by labels of another convention: sentence F1 {:.3}, report parents {:.3}",
+            f1(right, taken, all),
             f1(found.intersection(&gold).count(), found.len(), gold.len())
         )
     }
@@ -609,16 +584,21 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
             .collect()
     }
 
+    /// What `grow` makes of all but a fold, for each fold that a report is in (the others stay empty), and last of all.
+    pub(super) fn for_each_fold(&self, reads: &[Read], grow: impl Fn(usize) -> Vec<u8>) -> Vec<Vec<u8>> {
+        let wanted = |fold: usize| fold == self.options.folds || reads.iter().any(|read| read.fold == fold);
+        (0..=self.options.folds).map(|fold| if wanted(fold) { grow(fold) } else { Vec::new() }).collect()
+    }
+
     /// Grows the trees, and judges every report by trees that were grown on the other folds.
     fn second_stage(
         &self,
-        reads: &[Read],
+        ground: &Ground<'_>,
         views: &[Vec<View>],
-        facts: &[Vec<ClassFacts>],
-        others: &[Case],
         heard: bool,
         say: &(dyn Fn(&str) + Sync),
     ) -> (Vec<Vec<u8>>, Vec<Vec<Judged>>) {
+        let Ground { reads, facts, others, .. } = *ground;
         let width = if heard { WIDTH } else { LINEAR_WIDTH };
         let class_of = |object: u16| self.class_of.get(&object).copied();
         let rows: Vec<Vec<stack::Rows>> = reads
@@ -638,14 +618,21 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
                 }
             }
             let mut weights = vec![1.0; answers.len()];
-            for case in others.iter().filter(|c| c.fold != without) {
-                flat.extend_from_slice(&case.row[..width]);
-                answers.push(case.right);
-                weights.push(case.weight);
+            for collection in others {
+                let weight = if collection.parents_only { OTHERS_WEIGHT / 2.0 } else { OTHERS_WEIGHT };
+                for (read, rows) in reads.iter().zip(&rows).filter(|(r, _)| r.fold != without) {
+                    for (labels, rows) in collection.labels.get(&read.report).into_iter().flatten().zip(rows) {
+                        for (i, right) in self.told(collection, labels, rows.iter().map(|(class, _)| *class)) {
+                            flat.extend_from_slice(&rows[i].1[..width]);
+                            answers.push(right);
+                            weights.push(weight);
+                        }
+                    }
+                }
             }
             Trees::grow(&flat, width, &answers, &weights, recipe).to_bytes()
         };
-        let grown: Vec<Vec<u8>> = (0..=self.options.folds).map(grow).collect();
+        let grown = self.for_each_fold(reads, grow);
         say("second stage grown");
         let judged = reads
             .par_iter()
@@ -686,7 +673,7 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         let cases: Vec<(usize, Vec<u16>, stack::Rows)> = reads
             .par_iter()
             .enumerate()
-            .map_init(Scratch::default, |scratch, (report, read)| {
+            .map_init(Scratch::default, |scratch, (place, read)| {
                 let stage = stages[read.fold].open();
                 let mut cases = Vec::new();
                 for (segment, (sighting, labels)) in read.sightings.iter().zip(&read.labels).enumerate() {
@@ -712,10 +699,10 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
                     }
                     let mut views = stage.views(&document, &sightings, &[]);
                     if let Some(heard) = heard {
-                        views[0].heard = heard.by_itself("reports", report, segment, &|id| self.class(id));
+                        views[0].heard = heard.by_itself(read.report, segment, &|id| self.class(id));
                     }
                     let rows = stack::rows(&sightings, &views, &facts[read.fold], &class_of, 0.0, true).next().expect("it has a sentence");
-                    cases.push((read.fold, asserted, rows));
+                    cases.push((place, asserted, rows));
                 }
                 cases
             })
@@ -724,7 +711,7 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         let recipe = trees::Recipe { trees: 160, depth: 4, rate: 0.07, lambda: 4.0, min_weight: 4.0 };
         let grow = |without: usize| {
             let (mut flat, mut answers) = (Vec::new(), Vec::new());
-            for (_, labels, rows) in cases.iter().filter(|c| c.0 != without) {
+            for (_, labels, rows) in cases.iter().filter(|c| reads[c.0].fold != without) {
                 for (class, row) in rows {
                     flat.extend_from_slice(&row[..width]);
                     answers.push(labels.contains(class));
@@ -732,14 +719,14 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
             }
             Trees::grow(&flat, width, &answers, &vec![1.0; answers.len()], recipe).to_bytes()
         };
-        let grown: Vec<Vec<u8>> = (0..=self.options.folds).map(grow).collect();
+        let grown = self.for_each_fold(reads, grow);
         let judged = cases
             .iter()
-            .map(|(fold, labels, rows)| {
-                let trees = TreesRef::open(&grown[*fold]).expect("just written");
+            .map(|(place, labels, rows)| {
+                let trees = TreesRef::open(&grown[reads[*place].fold]).expect("just written");
                 let mut ranked: Vec<(u16, f32)> = rows.iter().map(|(class, row)| (*class, trees.score(row))).collect();
                 ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-                Alone { labels: labels.clone(), ranked }
+                Alone { place: *place, labels: labels.clone(), ranked }
             })
             .collect();
         (grown.last().cloned().unwrap_or_default(), judged)
@@ -909,14 +896,15 @@ pub struct Models {
 }
 
 /// What the second stage learns from.
-struct Ground<'r> {
-    reads: &'r [Read],
-    narratives: &'r [Read],
+pub(super) struct Ground<'r> {
+    pub(super) reads: &'r [Read],
+    pub(super) narratives: &'r [Read],
     others: &'r [Collection],
-    other_stages: &'r [FirstStageBytes],
-    stages: &'r [FirstStageBytes],
+    pub(super) stages: &'r [FirstStageBytes],
     facts: &'r [Vec<ClassFacts>],
-    sentences: &'r [super::corpus::StatusSentence],
+    pub(super) sentences: &'r [super::corpus::StatusSentence],
+    /// The linear status models, of every fold and of all.
+    pub(super) status_models: &'r [Vec<u8>],
 }
 
 /// What it learned.
@@ -948,47 +936,46 @@ struct Fixed {
 
 pub(super) struct FirstStageBytes {
     ranker: Vec<u8>,
-    side: Vec<u8>,
     gate: Vec<u8>,
     other_gate: Vec<u8>,
+}
+
+impl Read {
+    fn labelled(&self) -> (&Read, &Labels) {
+        (self, &self.labels)
+    }
 }
 
 impl FirstStageBytes {
     pub(super) fn open(&self) -> FirstStage<'_> {
         let linear = |bytes| LinearRef::open(bytes).expect("just written");
-        FirstStage {
-            ranker: linear(&self.ranker),
-            side: linear(&self.side),
-            gate: linear(&self.gate),
-            other_gate: linear(&self.other_gate),
-        }
+        FirstStage { ranker: linear(&self.ranker), gate: linear(&self.gate), other_gate: linear(&self.other_gate) }
     }
 }
 
-/// Reports whose annotators had a convention of their own.
+/// What annotators with a convention of their own said of some of the reports.
 struct Collection {
-    reads: Vec<Read>,
+    /// By report.
+    labels: BTreeMap<usize, Labels>,
     /// What is labelled anywhere in it.
     classes: BTreeSet<u16>,
     /// No sub-technique is.
     parents_only: bool,
 }
 
-/// How much a row of such a collection counts in the second stage beside one of the reports.
-const OTHERS_WEIGHT: f32 = 2.0;
-
-/// A row of the second stage, and whether it is right.
-struct Case {
-    collection: usize,
-    report: usize,
-    fold: usize,
-    family: u16,
-    row: [f32; WIDTH],
-    right: bool,
-    weight: f32,
+impl Collection {
+    /// Its reports with its labels.
+    fn reads<'r>(&'r self, reads: &'r [Read]) -> impl Iterator<Item = (&'r Read, &'r Labels)> {
+        reads.iter().filter_map(|read| Some((read, self.labels.get(&read.report)?)))
+    }
 }
 
+/// How much a row of such a collection counts in the second stage beside one by the guide.
+const OTHERS_WEIGHT: f32 = 2.0;
+
 struct Alone {
+    /// Its report's place among those that were judged with it.
+    place: usize,
     labels: Vec<u16>,
     /// Classes with their log-odds, best first.
     ranked: Vec<(u16, f32)>,

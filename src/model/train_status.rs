@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::corpus::StatusSentence;
 use super::linear::{Example, Linear, LinearRef, Recipe};
 use super::stack::{LINEAR_STATUS_WIDTH, STATUS_WIDTH, StatusViews};
-use super::train::{FirstStageBytes, Read, Trainer};
+use super::train::{Ground, Read, Trainer};
 use super::trees::{self, Trees, TreesRef};
 use super::{View, cue_of, features, likeliest_other, status_of, status_views};
 use crate::matching::{Scratch, Sighting};
@@ -28,6 +28,7 @@ impl SegmentStatus {
 }
 
 /// A behaviour with its status.
+#[derive(Clone, Copy)]
 struct Case {
     place: usize,
     focus: Span,
@@ -45,7 +46,6 @@ struct Item<'r> {
 
 /// The trained status model.
 pub(super) struct Statuses {
-    pub(super) linear: Vec<u8>,
     pub(super) trees: Vec<u8>,
     /// Of every segment of every report, by models that did not see it.
     pub(super) judged: Vec<Vec<SegmentStatus>>,
@@ -82,51 +82,57 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let focus = Span::new(sentence.focus.start + shift, sentence.focus.end + shift);
         let sightings = self.finders.read_all(&document, scratch);
         let labels = vec![Vec::new(); sightings.len()];
-        (Read { document, sightings, labels, fold: 0 }, focus)
+        (Read { document, sightings, labels, report: 0, fold: 0 }, focus)
     }
 
-    /// Trains on reports, narratives and single sentences; every one of them is in a fold.
-    pub(super) fn statuses(
-        &self,
-        reads: &[Read],
-        views: &[Vec<View>],
-        narratives: &[Read],
-        sentences: &[StatusSentence],
-        stages: &[FirstStageBytes],
-    ) -> Statuses {
-        let folds = self.options.folds;
-        let heard = views.iter().flatten().any(|v| v.heard.is_some());
-        let width = if heard { STATUS_WIDTH } else { LINEAR_STATUS_WIDTH };
+    /// Single sentences as texts of their own.
+    fn single(&self, sentences: &[StatusSentence]) -> Vec<(Read, Case)> {
         let mut scratch = Scratch::default();
-        let (single, cases): (Vec<Read>, Vec<Case>) = sentences
-            .iter()
-            .filter_map(|sentence| {
-                let (read, focus) = self.read_status_sentence(sentence, &mut scratch);
-                let place = read.document.segment_at(focus.start)?;
-                Some((read, Case { place, focus, status: sentence.status, weight: 1.0 }))
-            })
-            .unzip();
-        let whole_stage = &stages[folds];
-        let look = |read: &Read| whole_stage.open().views(&read.document, &read.sightings, &[]);
-        let mut items: Vec<Item<'_>> = reads
-            .iter()
-            .zip(views)
-            .map(|(read, views)| Item { read, fold: read.fold, cases: self.cases(read), views: views.clone() })
-            .collect();
-        items.extend(narratives.iter().enumerate().map(|(i, read)| Item {
-            read,
-            fold: i % folds,
-            cases: self.cases(read),
-            views: look(read),
-        }));
+        let one = |sentence: &StatusSentence| {
+            let (read, focus) = self.read_status_sentence(sentence, &mut scratch);
+            let place = read.document.segment_at(focus.start)?;
+            Some((read, Case { place, focus, status: sentence.status, weight: 1.0 }))
+        };
+        sentences.iter().filter_map(one).collect()
+    }
+
+    /// Everything with a status to learn from, in folds.
+    fn items<'r>(&self, reads: &'r [Read], narratives: &'r [Read], single: &'r [(Read, Case)]) -> Vec<Item<'r>> {
+        let of = |read: &'r Read, fold: usize| Item { read, fold, cases: self.cases(read), views: Vec::new() };
+        let folds = self.options.folds;
+        let mut items: Vec<Item<'_>> = reads.iter().map(|read| of(read, read.fold)).collect();
+        items.extend(narratives.iter().enumerate().map(|(i, read)| of(read, i % folds)));
         // Neighbours in a file may be one sentence, or the same scene told otherwise.
-        items.extend(single.iter().zip(cases).enumerate().map(|(i, (read, case))| Item {
-            views: look(read),
+        items.extend(single.iter().enumerate().map(|(i, (read, case))| Item {
             read,
             fold: i / 8 % folds,
-            cases: vec![case],
+            cases: vec![*case],
+            views: Vec::new(),
         }));
-        let linears: Vec<Vec<u8>> = (0..=folds).into_par_iter().map(|without| self.linear_status(&items, without)).collect();
+        items
+    }
+
+    /// The linear models: for each fold one that did not see it, and last one of all.
+    pub(super) fn status_models(&self, reads: &[Read], narratives: &[Read], sentences: &[StatusSentence]) -> Vec<Vec<u8>> {
+        let single = self.single(sentences);
+        let items = self.items(reads, narratives, &single);
+        (0..=self.options.folds).into_par_iter().map(|without| self.linear_status(&items, without)).collect()
+    }
+
+    /// Grows the trees on what the linear models say, and judges every report.
+    pub(super) fn statuses(&self, ground: &Ground<'_>, views: &[Vec<View>]) -> Statuses {
+        let Ground { reads, narratives, sentences, stages, status_models: linears, .. } = *ground;
+        let heard = views.iter().flatten().any(|v| v.heard.is_some());
+        let width = if heard { STATUS_WIDTH } else { LINEAR_STATUS_WIDTH };
+        let single = self.single(sentences);
+        let mut items = self.items(reads, narratives, &single);
+        let whole_stage = &stages[self.options.folds];
+        for (i, item) in items.iter_mut().enumerate() {
+            item.views = match views.get(i) {
+                Some(views) => views.clone(),
+                None => whole_stage.open().views(&item.read.document, &item.read.sightings, &[]),
+            };
+        }
         let rows: Vec<Vec<[f32; STATUS_WIDTH]>> = items
             .par_iter()
             .map(|item| {
@@ -148,7 +154,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             }
             Trees::grow(&flat, width, &answers, &weights, recipe).to_bytes()
         };
-        let mut grown: Vec<Vec<u8>> = (0..=folds).map(grow).collect();
+        let mut grown = self.for_each_fold(reads, grow);
         let judged = reads
             .par_iter()
             .zip(views)
@@ -171,7 +177,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                     .collect()
             })
             .collect();
-        Statuses { linear: linears[folds].clone(), trees: grown.pop().unwrap_or_default(), judged }
+        Statuses { trees: grown.pop().unwrap_or_default(), judged }
     }
 
     fn linear_status(&self, items: &[Item<'_>], without: usize) -> Vec<u8> {

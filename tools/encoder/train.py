@@ -1,8 +1,8 @@
 """Trains the encoder on the lessons of `ttpmap kb build --encoder-lessons`.
 
 With --leave FOLD the reports of a fold are kept out, figures on them are printed, and --scores writes what the encoder
-says of them, for the second stage. Without, it learns from all. Seeds are fixed; on one machine the result is the same
-twice, between machines it differs by rounding.
+says of them, for the second stage. Without, it learns from all, and there is nothing to measure on. Seeds are fixed; on
+one machine the result is the same twice, between machines it differs by rounding.
 """
 
 import argparse
@@ -88,7 +88,8 @@ def scores(model, lessons, places, with_context, classes):
     """Probabilities of techniques, of behaviour and of statuses, row by row."""
     model.eval()
     places = list(places)
-    order = sorted(range(len(places)), key=lambda i: len(lessons.own[places[i]]))
+    length = lambda i: len(lessons.own[i]) + with_context * len(lessons.context[i])
+    order = sorted(range(len(places)), key=lambda i: length(places[i]))
     technique = np.zeros((len(places), classes), np.float32)
     behaviour = np.zeros(len(places), np.float32)
     status = np.zeros((len(places), len(STATUSES)), np.float32)
@@ -177,15 +178,15 @@ def main():
     ap.add_argument("lessons", help="JSON Lines of `ttpmap kb build --encoder-lessons`")
     ap.add_argument("--base", required=True, help="folder with config.json, model.safetensors and vocab.txt of a small BERT")
     ap.add_argument("--leave", default="", help="folds of the reports to keep out, with commas between")
-    ap.add_argument("--scores", help="write what the encoder says of the reports kept out (or of other collections)")
+    ap.add_argument("--scores", help="write what the encoder says of the reports kept out")
     ap.add_argument("--out", help="write the trained weights (safetensors)")
     ap.add_argument("--passes", type=float, default=3.0)
     ap.add_argument("--rate", type=float, default=1.5e-4)
     ap.add_argument("--head-rate", type=float, default=3e-3)
     ap.add_argument("--batch", type=int, default=32)
     ap.add_argument("--drop", type=float, default=0.1)
-    ap.add_argument("--none-share", type=float, default=0.5, help="share of sentences without a label that are seen in a pass")
-    ap.add_argument("--text-share", type=float, default=0.35, help="share of the texts that are seen in a pass")
+    ap.add_argument("--none-share", type=float, default=0.4, help="share of sentences without a label that are seen in a pass")
+    ap.add_argument("--text-share", type=float, default=0.25, help="share of the texts that are seen in a pass")
     ap.add_argument("--context-share", type=float, default=0.7, help="how often the context is shown")
     ap.add_argument("--smoothing", type=float, default=0.0)
     ap.add_argument("--layers", type=int, default=0, help="use only so many of the base's layers")
@@ -193,6 +194,8 @@ def main():
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--share", type=float, default=1.0, help="share of the reports to learn from, for a learning curve")
     args = ap.parse_args()
+    if args.scores and not args.leave:
+        ap.error("--scores is of the reports that --leave keeps out")
 
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
@@ -205,7 +208,7 @@ def main():
     left = {int(f) for f in args.leave.split(",") if f}
     kept_out = lambda r: r["set"] == "reports" and r["fold"] in left
     skipped = lambda r: r["set"] == "reports" and (r["report"] * 0.6180339887) % 1.0 >= args.share
-    places = [i for i, r in enumerate(rows) if not kept_out(r) and not r["set"].startswith("others") and not skipped(r)]
+    places = [i for i, r in enumerate(rows) if not kept_out(r) and not skipped(r)]
     model = pretrained(args.base, len(classes) + 1)
     if args.layers:
         # Every second layer of a deep one says more than the first few.
@@ -280,7 +283,9 @@ def main():
         from safetensors.torch import save_file
 
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, args.out, {"classes": json.dumps(classes), "pieces": json.dumps([p for p, _ in kept])})
-    test = [i for i, r in enumerate(rows) if (kept_out(r) if left else r["set"].startswith("others"))]
+    test = [i for i, r in enumerate(rows) if kept_out(r)]
+    if not test:
+        return
     alone = scores(model, lessons, test, False, none + 1)
     print("without context:", figures(lessons, test, *alone), flush=True)
     full = scores(model, lessons, test, True, none + 1)
