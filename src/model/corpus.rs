@@ -180,6 +180,7 @@ impl Corpus {
     pub fn add_relabelled(&mut self, path: &Path, labels: &Path) -> Result<(), Error> {
         let mut collection = Corpus::default();
         collection.add_jsonl(path, |c| &mut c.reports, 1.0)?;
+        self.snippets.append(&mut collection.snippets);
         let mut own = read_labels_by_guide(labels)?;
         let mut others = BTreeMap::new();
         for (i, mut report) in collection.reports.into_iter().enumerate() {

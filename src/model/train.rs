@@ -14,7 +14,7 @@ use super::corpus::{Corpus, LabelledReport, LabelledSentence, Snippet};
 use super::lessons::Answers;
 use super::linear::{Example, Linear, LinearRef, MAX_CLASSES, Recipe};
 use super::stack::{self, ClassFacts, LINEAR_WIDTH, WIDTH};
-use super::train_status::SegmentStatus;
+use super::train_status::{Case, SegmentStatus};
 use super::trees::{self, Trees, TreesRef};
 use super::{ALONE_SEGMENTS, FirstStage, LEAST, View, families, features, phrase_key};
 use crate::index::Index;
@@ -379,7 +379,8 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         }
         let facts = self.facts(&reads, &views);
         let whole = facts.last().expect("there is one list of facts more than folds");
-        let status_models = self.status_models(&reads, &narratives, &corpus.statuses);
+        let sentences = self.status_sentences(&corpus.statuses);
+        let status_models = self.status_models(&reads, &narratives, &sentences);
         let beside = Ground {
             reads: &[],
             narratives: &narratives,
@@ -387,11 +388,10 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
             others: &others,
             stages: &stages,
             facts: &facts,
-            sentences: &corpus.statuses,
+            sentences: &sentences,
         };
         let linear = self.second(&Ground { reads: &reads, ..beside }, &views, None, say);
-        let asked = corpus.answers.as_ref().filter(|answers| reads.iter().any(|read| answers.has(read.report)));
-        let joined = asked.map(|answers| {
+        let joined = corpus.answers.as_ref().and_then(|answers| {
             // What no encoder was asked about says nothing of encoders.
             let (reads, views): (Vec<Read>, Vec<Vec<View>>) = reads
                 .into_iter()
@@ -404,10 +404,13 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
                     (read, views)
                 })
                 .unzip();
+            if reads.is_empty() {
+                return None;
+            }
             say(&format!("with the encoder, which was asked about {} reports:", reads.len()));
             let second = self.second(&Ground { reads: &reads, ..beside }, &views, Some(answers), say);
             say(&format!("with the encoder, on publishers not learned from: {}", second.figures));
-            second.to_bytes()
+            Some(second.to_bytes())
         });
         let Second { stacked, alone, statuses, numbers, figures } = linear;
         let last = stages.last().expect("there is one stage more than folds");
@@ -902,7 +905,7 @@ pub(super) struct Ground<'r> {
     others: &'r [Collection],
     pub(super) stages: &'r [FirstStageBytes],
     facts: &'r [Vec<ClassFacts>],
-    pub(super) sentences: &'r [super::corpus::StatusSentence],
+    pub(super) sentences: &'r [(Read, Case)],
     /// The linear status models, of every fold and of all.
     pub(super) status_models: &'r [Vec<u8>],
 }

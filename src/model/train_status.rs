@@ -29,7 +29,7 @@ impl SegmentStatus {
 
 /// A behaviour with its status.
 #[derive(Clone, Copy)]
-struct Case {
+pub(super) struct Case {
     place: usize,
     focus: Span,
     status: Status,
@@ -41,7 +41,6 @@ struct Item<'r> {
     read: &'r Read,
     fold: usize,
     cases: Vec<Case>,
-    views: Vec<View>,
 }
 
 /// The trained status model.
@@ -85,8 +84,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         (Read { document, sightings, labels, report: 0, fold: 0 }, focus)
     }
 
-    /// Single sentences as texts of their own.
-    fn single(&self, sentences: &[StatusSentence]) -> Vec<(Read, Case)> {
+    /// Every sentence of the status files as a text of its own.
+    pub(super) fn status_sentences(&self, sentences: &[StatusSentence]) -> Vec<(Read, Case)> {
         let mut scratch = Scratch::default();
         let one = |sentence: &StatusSentence| {
             let (read, focus) = self.read_status_sentence(sentence, &mut scratch);
@@ -97,25 +96,19 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     /// Everything with a status to learn from, in folds.
-    fn items<'r>(&self, reads: &'r [Read], narratives: &'r [Read], single: &'r [(Read, Case)]) -> Vec<Item<'r>> {
-        let of = |read: &'r Read, fold: usize| Item { read, fold, cases: self.cases(read), views: Vec::new() };
+    fn items<'r>(&self, reads: &'r [Read], narratives: &'r [Read], sentences: &'r [(Read, Case)]) -> Vec<Item<'r>> {
+        let of = |read: &'r Read, fold: usize| Item { read, fold, cases: self.cases(read) };
         let folds = self.options.folds;
         let mut items: Vec<Item<'_>> = reads.iter().map(|read| of(read, read.fold)).collect();
         items.extend(narratives.iter().enumerate().map(|(i, read)| of(read, i % folds)));
         // Neighbours in a file may be one sentence, or the same scene told otherwise.
-        items.extend(single.iter().enumerate().map(|(i, (read, case))| Item {
-            read,
-            fold: i / 8 % folds,
-            cases: vec![*case],
-            views: Vec::new(),
-        }));
+        items.extend(sentences.iter().enumerate().map(|(i, (read, case))| Item { read, fold: i / 8 % folds, cases: vec![*case] }));
         items
     }
 
     /// The linear models: for each fold one that did not see it, and last one of all.
-    pub(super) fn status_models(&self, reads: &[Read], narratives: &[Read], sentences: &[StatusSentence]) -> Vec<Vec<u8>> {
-        let single = self.single(sentences);
-        let items = self.items(reads, narratives, &single);
+    pub(super) fn status_models(&self, reads: &[Read], narratives: &[Read], sentences: &[(Read, Case)]) -> Vec<Vec<u8>> {
+        let items = self.items(reads, narratives, sentences);
         (0..=self.options.folds).into_par_iter().map(|without| self.linear_status(&items, without)).collect()
     }
 
@@ -124,22 +117,19 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let Ground { reads, narratives, sentences, stages, status_models: linears, .. } = *ground;
         let heard = views.iter().flatten().any(|v| v.heard.is_some());
         let width = if heard { STATUS_WIDTH } else { LINEAR_STATUS_WIDTH };
-        let single = self.single(sentences);
-        let mut items = self.items(reads, narratives, &single);
+        let items = self.items(reads, narratives, sentences);
         let whole_stage = &stages[self.options.folds];
-        for (i, item) in items.iter_mut().enumerate() {
-            item.views = match views.get(i) {
-                Some(views) => views.clone(),
-                None => whole_stage.open().views(&item.read.document, &item.read.sightings, &[]),
-            };
-        }
+        // The reports are the first of the items, and have views.
+        let beside: Vec<Vec<View>> =
+            items[reads.len()..].par_iter().map(|item| whole_stage.open().views(&item.read.document, &item.read.sightings, &[])).collect();
         let rows: Vec<Vec<[f32; STATUS_WIDTH]>> = items
             .par_iter()
-            .map(|item| {
+            .zip(views.par_iter().chain(&beside))
+            .map(|(item, views)| {
                 let linear = LinearRef::open(&linears[item.fold]).expect("just written");
                 let read = item.read;
-                let context = status_views(&linear, &read.document, &read.sightings, &item.views);
-                item.cases.iter().map(|case| row(&linear, &context, read, &item.views, case.place, case.focus).0).collect()
+                let context = status_views(&linear, &read.document, &read.sightings, views);
+                item.cases.iter().map(|case| row(&linear, &context, read, views, case.place, case.focus).0).collect()
             })
             .collect();
         let recipe = trees::Recipe { trees: 120, depth: 4, rate: 0.06, lambda: 4.0, min_weight: 4.0 };
