@@ -142,7 +142,8 @@ impl Mapping {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Options {
     /// Evidence below is left out; the knowledge base's own threshold where none is given. At 0 every candidate
-    /// of a segment is listed, ten or more where the model has them.
+    /// of a segment is listed, ten or more where the model has them; so are those of segments without any behaviour, which the
+    /// model is else not asked about.
     pub min_confidence: Option<f32>,
     /// Which of the knowledge base's thresholds, where none is given.
     pub profile: Profile,

@@ -41,7 +41,7 @@ pub struct About {
     pub date: String,
 }
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Why a model file can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -25,8 +25,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The first eight bytes. Not ASCII at the front and with a line end, as PNG's, so that a transfer as text
 /// is noticed.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89ttpkb\r\n";
-/// Raised with every change of layout.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+/// Raised with every change of layout, and of what the numbers in a model's rows mean.
+pub(crate) const FORMAT_VERSION: u32 = 3;
 pub(crate) const HEADER_BYTES: usize = 64;
 /// More sections than this are refused.
 pub(crate) const MAX_SECTIONS: u32 = 256;

@@ -81,7 +81,7 @@ pub fn adapt<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, labell
     for tag in [*b"GATE", *b"OGAT", *b"STAT", *b"STTR", *b"STAK", *b"ALON"] {
         writer.put(tag, section(tag));
     }
-    for tag in [*b"NUMB", *b"OLDS", *b"NEWS", *b"PHRP"] {
+    for tag in [*b"NUMB", *b"OLDS", *b"NEWS", *b"PHRP", *b"PAIO", *b"PAIC", *b"PAIN"] {
         writer.put(tag, parts.section::<F32>(tag));
     }
     writer.put(*b"PHRK", parts.section::<zerocopy::byteorder::little_endian::U64>(*b"PHRK"));

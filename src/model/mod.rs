@@ -24,6 +24,8 @@ mod stack;
 mod status_tests;
 pub mod train;
 mod train_status;
+#[cfg(test)]
+mod train_tests;
 mod trees;
 
 use zerocopy::byteorder::little_endian::{F32, U32, U64};
@@ -40,7 +42,7 @@ use crate::matching::{Finder, Finders, Sighting};
 use crate::status::{self, Status};
 use crate::text::{Document, Span};
 use linear::{LinearRef, softmax};
-use stack::{ClassFacts, Heard, StatusViews};
+use stack::{ClassFacts, Facts, Heard, Pairs, StatusViews};
 use trees::TreesRef;
 
 /// A technique that a segment may describe.
@@ -119,6 +121,20 @@ const ALONE_PRIOR: f32 = 1.0;
 /// costs 0.004 of F1 (docs/accuracy.md).
 const READ_GATE: f32 = 0.09;
 
+/// The gate below which a segment of a report without phrases and artifacts is not ranked. Of half of all segments it says
+/// less; what they describe is one label in fifty, none of which comes near a threshold.
+const RANK_GATE: f32 = 0.03;
+
+/// Whether phrases, other than names of actors and software, or artifact rules found something in a segment.
+fn hit(sighting: &Sighting) -> bool {
+    sighting.phrases.iter().any(|h| !h.proper) || !sighting.artifacts.is_empty()
+}
+
+/// Whether the encoder reads a segment of a report in every profile that has it read.
+fn worth_reading(sighting: &Sighting, gate: f32) -> bool {
+    gate >= READ_GATE || hit(sighting)
+}
+
 /// Whether a phrase that is no ordinary word, or an artifact, names a technique in a segment.
 fn named(sighting: &Sighting, object: u16) -> bool {
     let phrase = sighting.phrases.iter().any(|h| h.object == object && !h.generic && h.precision * h.quality >= 0.4);
@@ -139,6 +155,8 @@ pub(crate) struct View {
     entropy: f32,
     /// How many features it knows.
     norm: f32,
+    /// The gate said so little that the ranker was not asked.
+    unranked: bool,
     /// What the encoder says, where it read the segment.
     heard: Option<Heard>,
 }
@@ -198,30 +216,42 @@ fn best(scores: &mut [f32], most: usize) -> (Vec<(u16, f32)>, f32) {
 }
 
 impl FirstStage<'_> {
-    fn view(&self, document: &Document, sightings: &[Sighting], place: usize, absent: &[u16], scores: &mut Vec<f32>) -> View {
+    fn view(&self, document: &Document, sightings: &[Sighting], place: usize, given: Given<'_>, scores: &mut Vec<f32>) -> View {
         let sighting = &sightings[place];
         let none = self.ranker.classes - 1;
-        let vector = self.ranker.vector(&features::ranker(&sighting.words, &sighting.masked, sighting.segment.span));
-        self.ranker.scores(&vector, scores);
-        absent.iter().for_each(|c| scores[usize::from(*c)] = f32::NEG_INFINITY);
-        let (top, entropy) = best(scores, TOP);
-        let mut view = View { none: scores[none], entropy, norm: (vector.len() as f32 + 1.0).ln(), top, ..View::default() };
         let shape = features::gate(document, sightings, place);
         let yes = |model: &LinearRef<'_>, scores: &mut Vec<f32>| {
             model.scores(&model.vector(&shape), scores);
             softmax(scores);
             scores.get(1).copied().unwrap_or(0.0)
         };
-        view.gate = yes(&self.gate, scores);
-        view.other_gate = yes(&self.other_gate, scores);
+        let mut view = View { gate: yes(&self.gate, scores), other_gate: yes(&self.other_gate, scores), ..View::default() };
+        if !given.all && view.gate < RANK_GATE && sightings.len() > ALONE_SEGMENTS && !hit(sighting) {
+            return View { none: 1.0, top: vec![(none as u16, 1.0)], unranked: true, ..view };
+        }
+        let vector = self.ranker.vector(&features::ranker(&sighting.words, &sighting.masked, sighting.segment.span));
+        self.ranker.scores(&vector, scores);
+        given.absent.iter().for_each(|c| scores[usize::from(*c)] = f32::NEG_INFINITY);
+        (view.top, view.entropy) = best(scores, TOP);
+        view.none = scores[none];
+        view.norm = (vector.len() as f32 + 1.0).ln();
         view
     }
 
-    /// What the first stage says of every segment. Classes that are `absent` from the release are never said.
-    fn views(&self, document: &Document, sightings: &[Sighting], absent: &[u16]) -> Vec<View> {
+    /// What the first stage says of every segment.
+    fn views(&self, document: &Document, sightings: &[Sighting], given: Given<'_>) -> Vec<View> {
         let mut scores = Vec::new();
-        (0..sightings.len()).map(|i| self.view(document, sightings, i, absent, &mut scores)).collect()
+        (0..sightings.len()).map(|i| self.view(document, sightings, i, given, &mut scores)).collect()
     }
+}
+
+/// What is asked of the first stage.
+#[derive(Clone, Copy, Default)]
+struct Given<'a> {
+    /// Classes that are absent from the release are never said.
+    absent: &'a [u16],
+    /// Rank segments too that describe nothing by the gate.
+    all: bool,
 }
 
 /// How much is read, and named points on the curve of precision and recall. Without an encoder all but [`Profile::Fast`]
@@ -335,7 +365,7 @@ pub(crate) struct Model<'a> {
     second: Second<'a>,
     joined: Option<Joined<'a>>,
     ids: Vec<AttackId>,
-    facts: Vec<ClassFacts>,
+    facts: Facts,
     /// Place in the index of each class; None where the release doesn't have it.
     objects: Vec<Option<u16>>,
     classes: std::collections::BTreeMap<u16, u16>,
@@ -394,6 +424,16 @@ impl<'a> Model<'a> {
                 is_sub: id.is_subtechnique(),
             })
             .collect::<Vec<_>>();
+        let [ones, others, counts]: [&[U32]; 3] = [*b"PAIO", *b"PAIC", *b"PAIN"].map(|tag| parts.section(tag));
+        let class = |c: &U32| u16::try_from(c.get()).ok().filter(|c| usize::from(*c) < ids.len());
+        let counted: Vec<(u16, u16, f32)> = ones
+            .iter()
+            .zip(others)
+            .zip(counts)
+            .filter_map(|((one, other), count)| Some((class(one)?, class(other)?, count.get() as f32)))
+            .collect();
+        let labelled = frequency.iter().map(|f| (f.get().exp() - 1.0).round()).collect();
+        let facts = Facts { classes: facts, pairs: Pairs::new(labelled, counted.into_iter()) };
         let (olds, news): (&[U32], &[U32]) = (parts.section(*b"OLDS"), parts.section(*b"NEWS"));
         // An older release has the technique under the number that it was revoked from.
         let back = |id: &AttackId| {
@@ -458,9 +498,8 @@ impl<'a> Model<'a> {
     /// Has the encoder read what the profile wants it to.
     fn listen(&self, joined: &Joined<'_>, profile: Profile, document: &Document, sightings: &[Sighting], views: &mut [View]) {
         let wanted = |place: &usize| {
-            let sighting = &sightings[*place];
-            let hit = || sighting.phrases.iter().any(|h| !h.proper) || !sighting.artifacts.is_empty();
-            profile == Profile::Thorough || sightings.len() <= ALONE_SEGMENTS || views[*place].gate >= READ_GATE || hit()
+            let few = sightings.len() <= ALONE_SEGMENTS;
+            profile == Profile::Thorough || few || worth_reading(&sightings[*place], views[*place].gate)
         };
         let places: Vec<usize> = (0..sightings.len()).filter(wanted).collect();
         let inputs: Vec<Input> = places.iter().map(|place| input(document, sightings, *place)).collect();
@@ -483,7 +522,7 @@ impl<'a> Model<'a> {
     ) -> Judgement {
         let all = min <= 0.0;
         let alone = sightings.len() <= ALONE_SEGMENTS;
-        let mut views = self.first.views(document, sightings, &self.absent);
+        let mut views = self.first.views(document, sightings, Given { absent: &self.absent, all: false });
         let joined = self.joined(profile);
         if let Some(joined) = joined {
             self.listen(joined, profile, document, sightings, &mut views);
@@ -491,8 +530,21 @@ impl<'a> Model<'a> {
         let class_of = |object: u16| self.classes.get(&object).copied();
         let least = if all { 0.0 } else { LEAST };
         let rows = stack::rows(sightings, &views, &self.facts, &class_of, least, alone);
+        // Where every candidate is asked for, segments that were not ranked have some too; what is said of the others stays.
+        let ranked = if all && views.iter().any(|v| v.unranked) {
+            let mut ranked = self.first.views(document, sightings, Given { absent: &self.absent, all });
+            ranked.iter_mut().zip(&views).for_each(|(to, from)| to.heard.clone_from(&from.heard));
+            ranked
+        } else {
+            Vec::new()
+        };
+        let mut rest = stack::rows(sightings, &ranked, &self.facts, &class_of, least, alone);
+        let rows = rows.enumerate().zip(&views).map(|((place, rows), view)| match (rest.next(), ranked.get(place)) {
+            (Some(rest), Some(ranked)) if view.unranked => (rest, ranked),
+            _ => (rows, view),
+        });
         let mut out = Vec::with_capacity(sightings.len());
-        for ((sighting, rows), view) in sightings.iter().zip(rows).zip(&views) {
+        for (sighting, (rows, view)) in sightings.iter().zip(rows) {
             let second = joined.filter(|_| view.heard.is_some()).map_or(&self.second, |joined| &joined.second);
             let (trees, fit) = if alone { (&second.alone, second.alone_fit) } else { (&second.stacked, (1.0, 0.0)) };
             let mut scored: Vec<(u16, u16, f32)> = rows
@@ -524,7 +576,7 @@ impl<'a> Model<'a> {
     /// sub-technique is as sure as it. Where the text doesn't decide between sub-techniques, the technique is surer
     /// than each of them.
     fn back_off(&self, scored: &mut Vec<(u16, u16, f32)>) {
-        let facts = |class: u16| self.facts[usize::from(class)];
+        let facts = |class: u16| self.facts.classes[usize::from(class)];
         let surer = |s: &(u16, u16, f32), all: &[(u16, u16, f32)]| {
             all.iter().any(|o| facts(o.1).is_sub && facts(o.1).family == facts(s.1).family && o.2 >= s.2)
         };
@@ -644,7 +696,7 @@ pub fn describe<D: AsRef<[u8]>>(index: &Index<D>) -> String {
     match Model::of_index(index) {
         Some(model) => format!(
             "linear, {} techniques, {} weights; threshold {:.2}",
-            model.facts.len(),
+            model.facts.classes.len(),
             model.first.ranker.len(),
             model.threshold(Profile::Balanced)
         ),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::View;
+use super::{View, worth_reading};
 use crate::matching::Sighting;
 use crate::matching::phrases::Origin;
 use crate::status::Status;
@@ -10,9 +10,9 @@ use crate::text::SegmentKind;
 use crate::text::token::{NUMBER, PIECE, PLACEHOLDER};
 
 /// Numbers in a row without what the encoder says; and with it.
-pub(crate) const LINEAR_WIDTH: usize = 41;
+pub(crate) const LINEAR_WIDTH: usize = 44;
 pub(crate) const WIDTH: usize = LINEAR_WIDTH + ENCODER_WIDTH;
-const ENCODER_WIDTH: usize = 15;
+const ENCODER_WIDTH: usize = 20;
 
 /// The candidates of one segment, each with its row.
 pub(crate) type Rows = Vec<(u16, [f32; WIDTH])>;
@@ -27,6 +27,85 @@ pub(crate) struct ClassFacts {
     /// Number of its family (a technique and its sub-techniques).
     pub(crate) family: u16,
     pub(crate) is_sub: bool,
+}
+
+/// What is known of the classes beside the text.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) classes: Vec<ClassFacts>,
+    pub(crate) pairs: Pairs,
+}
+
+/// Which techniques are told in one sentence: of each class the others that were labelled beside it, with in how many
+/// segments. Pairs that were seen once are left out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pairs {
+    /// Where the others of each class begin in `others`, and where the last's end.
+    starts: Vec<u32>,
+    others: Vec<(u16, f32)>,
+    /// Sentences that are labelled with each class, and all labels.
+    labelled: Vec<f32>,
+    sum: f32,
+}
+
+/// A class counts as labelled so often beside every other as its share of all labels is of this number.
+const PAIR_PRIOR: f32 = 4.0;
+/// The likeliest classes of a segment, so many, are asked which others go with them.
+const PAIR_VOICES: usize = 5;
+
+impl Pairs {
+    /// `counted` are pairs (one class, another, how often), sorted, each in both orders.
+    pub(crate) fn new(labelled: Vec<f32>, counted: impl Iterator<Item = (u16, u16, f32)>) -> Pairs {
+        let mut pairs = Pairs { starts: vec![0], others: Vec::new(), sum: labelled.iter().sum(), labelled };
+        for (one, other, count) in counted {
+            pairs.starts.resize(usize::from(one) + 1, pairs.others.len() as u32);
+            pairs.others.push((other, count));
+        }
+        pairs.starts.resize(pairs.labelled.len() + 1, pairs.others.len() as u32);
+        pairs
+    }
+
+    /// All pairs, as [`Pairs::new`] takes them.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (u16, u16, f32)> + '_ {
+        (0..)
+            .zip(self.starts.windows(2))
+            .flat_map(|(one, ends)| self.others[ends[0] as usize..ends[1] as usize].iter().map(move |(other, count)| (one, *other, *count)))
+    }
+
+    /// What the likeliest classes of a segment, each with its probability, say of the others.
+    fn beside(&self, said: impl Iterator<Item = (u16, f32)>) -> Beside<'_> {
+        let mut beside = Beside { pairs: self, voices: Vec::with_capacity(PAIR_VOICES), told: Vec::new() };
+        for (class, p) in said.take(PAIR_VOICES) {
+            let weight = p / (self.labelled[usize::from(class)] + PAIR_PRIOR);
+            beside.voices.push((class, p, weight));
+            let [from, to] = [0, 1].map(|i| self.starts[usize::from(class) + i] as usize);
+            beside.told.extend(self.others[from..to].iter().map(|(other, count)| (*other, count * weight)));
+        }
+        beside
+    }
+}
+
+struct Beside<'a> {
+    pairs: &'a Pairs,
+    /// Class, its probability, and the weight of its counts.
+    voices: Vec<(u16, f32, f32)>,
+    told: Vec<(u16, f32)>,
+}
+
+impl Beside<'_> {
+    /// How likely a class is to be told beside the others of the segment, as a logarithm; and how much likelier than
+    /// anywhere.
+    fn of(&self, class: u16) -> [f32; 2] {
+        let share = (self.pairs.labelled[usize::from(class)] + 0.1) / (self.pairs.sum + 1.0);
+        let (mut all, mut given) = (1e-3, 1e-3 * share);
+        for (_, p, weight) in self.voices.iter().filter(|v| v.0 != class) {
+            all += p;
+            given += weight * PAIR_PRIOR * share;
+        }
+        given += self.told.iter().filter(|t| t.0 == class).map(|t| t.1).sum::<f32>();
+        let given = given / all;
+        [(given + 1e-5).ln(), (given / share).ln()]
+    }
 }
 
 /// What phrases and rules say of a class in a segment.
@@ -69,35 +148,32 @@ fn hits(sighting: &Sighting, class_of: &dyn Fn(u16) -> Option<u16>) -> BTreeMap<
 pub(crate) fn rows<'a>(
     sightings: &'a [Sighting],
     views: &'a [View],
-    facts: &'a [ClassFacts],
+    facts: &'a Facts,
     class_of: &'a dyn Fn(u16) -> Option<u16>,
     least: f32,
     alone: bool,
 ) -> impl Iterator<Item = Rows> + 'a {
+    let Facts { classes: facts, pairs } = facts;
     let none = facts.len() as u16;
-    // What the whole document says of each class: the best two segments, so that a segment can leave itself out.
-    let mut document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
-    let mut family_document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
-    let mut heard_document: BTreeMap<u16, [(f32, usize); 2]> = BTreeMap::new();
-    for (i, view) in views.iter().enumerate() {
+    let mut document = Elsewhere::default();
+    let mut heard_document = Elsewhere::default();
+    for (i, (view, sighting)) in views.iter().zip(sightings).enumerate().filter(|_| !alone) {
         for (class, p) in view.top.iter().filter(|(c, _)| *c != none) {
-            let weighted = p * view.gate;
-            keep_two(document.entry(*class).or_insert([(0.0, usize::MAX); 2]), weighted, i);
-            keep_two(family_document.entry(facts[usize::from(*class)].family).or_insert([(0.0, usize::MAX); 2]), weighted, i);
+            document.add(facts, *class, p * view.gate, i);
         }
-        for (class, p) in view.heard.iter().flat_map(|h| &h.top) {
-            keep_two(heard_document.entry(*class).or_insert([(0.0, usize::MAX); 2]), *p, i);
+        // Only what every profile with an encoder reads, so that all of them are told the same.
+        for (class, p) in view.heard.iter().filter(|_| worth_reading(sighting, view.gate)).flat_map(|h| &h.top) {
+            heard_document.add(facts, *class, *p, i);
         }
     }
-    let elsewhere = |best: Option<&[(f32, usize); 2]>, i: usize| best.map_or(0.0, |b| if b[0].1 == i { b[1].0 } else { b[0].0 });
     let mean_gate = views.iter().map(|v| v.gate).sum::<f32>() / views.len().max(1) as f32;
     let gate = move |i: Option<usize>| i.and_then(|i| views.get(i)).map_or(mean_gate, |v| v.gate);
     views.iter().zip(sightings).enumerate().map(move |(i, (view, sighting))| {
         let hits = hits(sighting, class_of);
         let mut classes: Vec<u16> = view.top.iter().filter(|(c, p)| *c != none && *p >= least).map(|(c, _)| *c).collect();
         classes.extend(hits.keys().copied().filter(|c| !view.top.iter().any(|(t, p)| t == c && *p >= least)));
-        let heard = view.heard.iter().flat_map(|h| &h.top).filter(|(_, p)| *p >= least.max(HEARD_LEAST));
-        for (class, _) in heard {
+        let likely = view.heard.iter().flat_map(|h| &h.top).filter(|(_, p)| *p >= least.max(HEARD_LEAST));
+        for (class, _) in likely {
             if !classes.contains(class) {
                 classes.push(*class);
             }
@@ -107,6 +183,8 @@ pub(crate) fn rows<'a>(
         let words = sighting.words.iter().filter(|w| !w.is(PIECE)).count() as f32;
         let things = sighting.words.iter().filter(|w| w.is(PLACEHOLDER)).count() as f32;
         let numbers = sighting.words.iter().filter(|w| w.is(NUMBER)).count() as f32;
+        let beside = pairs.beside(view.top.iter().copied().filter(|(c, _)| *c != none));
+        let heard = view.heard.as_ref().map(|heard| (heard, pairs.beside(heard.top.iter().copied())));
         let first = view.top.iter().find(|(c, _)| *c != none).map_or(0.0, |(_, p)| *p);
         let mut rows = Vec::with_capacity(classes.len());
         for class in classes {
@@ -123,17 +201,20 @@ pub(crate) fn rows<'a>(
             let at = |j: Option<usize>| if alone { 0.0 } else { j.and_then(|j| views.get(j)).map_or(0.0, p_of) };
             let context = |x: f32| if alone { 0.0 } else { x };
             let log = |p: f32| (p + 1e-4).ln();
-            let said = match &view.heard {
-                Some(heard) => {
-                    let elsewhere = context(elsewhere(heard_document.get(&class), i));
+            let said = match &heard {
+                Some((heard, beside)) => {
+                    let own = if worth_reading(sighting, view.gate) { heard.p_of(class) } else { 0.0 };
+                    let elsewhere = heard_document.of(class, f.family, i, own);
                     let around = |j: Option<usize>| if alone { None } else { j.and_then(|j| views.get(j)?.heard.as_ref()) };
                     let around = [around(i.checked_sub(1)), around(Some(i + 1)), around(sighting.segment.heading.map(|h| h as usize))];
-                    heard.row(class, &|c| family(&c), around, elsewhere)
+                    heard.row(class, &|c| family(&c), around, elsewhere, beside)
                 }
                 None => NOT_HEARD,
             };
             let mut row = [0.0; WIDTH];
             row[LINEAR_WIDTH..].copy_from_slice(&said);
+            let [with, lift] = beside.of(class);
+            let elsewhere = document.of(class, f.family, i, p * view.gate);
             let linear: [f32; LINEAR_WIDTH] = [
                 log(p),
                 rank,
@@ -157,8 +238,8 @@ pub(crate) fn rows<'a>(
                 f.frequency,
                 at(i.checked_sub(1)),
                 at(Some(i + 1)),
-                context(elsewhere(document.get(&class), i)),
-                context(elsewhere(family_document.get(&f.family), i)),
+                elsewhere[0],
+                elsewhere[1],
                 words,
                 things,
                 numbers,
@@ -176,6 +257,9 @@ pub(crate) fn rows<'a>(
                 sighting.artifacts.len() as f32,
                 view.norm,
                 view.other_gate,
+                with,
+                lift,
+                elsewhere[2],
             ];
             row[..LINEAR_WIDTH].copy_from_slice(&linear);
             rows.push((class, row));
@@ -198,7 +282,8 @@ pub(crate) struct Heard {
 }
 
 /// The part of a row that is the encoder's, where it did not read the segment.
-const NOT_HEARD: [f32; ENCODER_WIDTH] = [-9.0, 16.0, -9.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+const NOT_HEARD: [f32; ENCODER_WIDTH] =
+    [-9.0, 16.0, -9.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -11.0, 0.0, 1.0, 0.0, 0.0];
 
 /// Classes of what the encoder says that are kept.
 const HEARD_TOP: usize = 12;
@@ -225,7 +310,14 @@ impl Heard {
     }
 
     /// `around` are the segment before, the one behind and the heading, where they were read.
-    fn row(&self, class: u16, family: &dyn Fn(u16) -> bool, around: [Option<&Heard>; 3], elsewhere: f32) -> [f32; ENCODER_WIDTH] {
+    fn row(
+        &self,
+        class: u16,
+        family: &dyn Fn(u16) -> bool,
+        around: [Option<&Heard>; 3],
+        elsewhere: [f32; 3],
+        beside: &Beside<'_>,
+    ) -> [f32; ENCODER_WIDTH] {
         let log = |p: f32| (p + 1e-4).ln();
         let p = self.p_of(class);
         let rank = self.top.iter().position(|(c, _)| *c == class).unwrap_or(15) as f32;
@@ -234,6 +326,10 @@ impl Heard {
         let (kin_max, kin_sum) = kin.fold((0.0_f32, 0.0_f32), |(m, s), p| (m.max(p), s + p));
         let there = |h: Option<&Heard>| h.map_or(0.0, |h| h.p_of(class));
         let behaves = |h: Option<&Heard>| h.map_or(0.0, |h| h.behaviour);
+        let [with, lift] = beside.of(class);
+        // 1 where one technique is said, a quarter where four are alike.
+        let described = (1.0 - self.none).max(1e-3);
+        let single = self.top.iter().map(|(_, p)| (p / described).powi(2)).sum::<f32>();
         [
             log(p),
             rank,
@@ -246,20 +342,70 @@ impl Heard {
             there(around[0]),
             there(around[1]),
             there(around[2]),
-            elsewhere,
+            elsewhere[0],
             behaves(around[0]),
             behaves(around[1]),
-            p / (1.0 - self.none).max(1e-3),
+            p / described,
+            with,
+            lift,
+            single,
+            elsewhere[1],
+            elsewhere[2],
         ]
     }
 }
 
-fn keep_two(best: &mut [(f32, usize); 2], p: f32, place: usize) {
-    if p > best[0].0 {
-        best[1] = best[0];
-        best[0] = (p, place);
-    } else if p > best[1].0 {
-        best[1] = (p, place);
+/// What a whole document says of each class: of it and of its family the best two segments, so that a segment can leave
+/// itself out, and of the class the sum. Empty until something is said.
+#[derive(Default)]
+struct Elsewhere {
+    classes: Vec<Best>,
+    families: Vec<Best>,
+    sums: Vec<f32>,
+}
+
+/// Two segments' probabilities and places, the larger first.
+#[derive(Clone, Copy, Default)]
+struct Best([(f32, u32); 2]);
+
+impl Best {
+    /// A segment counts once, with the most that it says.
+    fn add(&mut self, p: f32, place: u32) {
+        let [first, second] = &mut self.0;
+        if p > first.0 {
+            if first.1 != place {
+                *second = *first;
+            }
+            *first = (p, place);
+        } else if p > second.0 && first.1 != place {
+            *second = (p, place);
+        }
+    }
+
+    /// The most that is said but in `place`.
+    fn but(&self, place: u32) -> f32 {
+        self.0[usize::from(self.0[0].1 == place)].0
+    }
+}
+
+impl Elsewhere {
+    fn add(&mut self, facts: &[ClassFacts], class: u16, p: f32, place: usize) {
+        // A family has no more than all classes, so there are no more families.
+        for list in [&mut self.classes, &mut self.families] {
+            list.resize(facts.len(), Best::default());
+        }
+        self.sums.resize(facts.len(), 0.0);
+        self.classes[usize::from(class)].add(p, place as u32);
+        self.families[usize::from(facts[usize::from(class)].family)].add(p, place as u32);
+        self.sums[usize::from(class)] += p;
+    }
+
+    /// What the segments but `place`, which says `own`, say most of the class and of its family, and the logarithm of
+    /// their sum for the class.
+    fn of(&self, class: u16, family: u16, place: usize, own: f32) -> [f32; 3] {
+        let but = |list: &[Best], at: u16| list.get(usize::from(at)).map_or(0.0, |best| best.but(place as u32));
+        let sum = self.sums.get(usize::from(class)).map_or(0.0, |sum| (sum - own).max(0.0));
+        [but(&self.classes, class), but(&self.families, family), (1.0 + sum).ln()]
     }
 }
 
@@ -356,5 +502,50 @@ impl StatusViews {
             row[STATUS_WIDTH - 2..].copy_from_slice(&[around(place.checked_sub(1)), around(Some(place + 1))]);
         }
         row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs() -> Pairs {
+        // Classes 0 and 1 mostly go together, 2 goes with neither, 3 was never labelled.
+        Pairs::new(vec![10.0, 12.0, 50.0, 0.0], [(0, 1, 9.0), (1, 0, 9.0)].into_iter())
+    }
+
+    #[test]
+    fn pairs_come_back_as_they_were_counted() {
+        assert_eq!(pairs().counted().collect::<Vec<_>>(), [(0, 1, 9.0), (1, 0, 9.0)]);
+        assert_eq!(Pairs::default().counted().count(), 0);
+    }
+
+    #[test]
+    fn what_goes_with_the_others_of_a_segment_is_likelier() {
+        let pairs = pairs();
+        let beside = pairs.beside([(0, 0.6), (2, 0.1)].into_iter());
+        let [alike, lift] = beside.of(1);
+        assert!(lift > 0.5 && alike > -1.0, "{alike} {lift}");
+        // It has itself and one that it doesn't go with beside it.
+        assert!(beside.of(0)[1] < 0.0 && beside.of(2)[1] < 0.0);
+        assert!(beside.of(3).iter().all(|x| x.is_finite()));
+        // Nothing beside it: as likely as anywhere.
+        assert!(pairs.beside([(1, 0.9)].into_iter()).of(1)[1].abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_segment_does_not_count_itself_among_the_others() {
+        // Classes 0 and 1 are one family.
+        let facts = [0, 0, 1].map(|family| ClassFacts { family, ..ClassFacts::default() });
+        let mut document = Elsewhere::default();
+        assert_eq!(document.of(0, 0, 0, 0.0), [0.0; 3]);
+        for (class, p, place) in [(0, 0.8, 0), (1, 0.7, 0), (0, 0.5, 1), (2, 0.4, 1)] {
+            document.add(&facts, class, p, place);
+        }
+        assert_eq!(document.of(0, 0, 0, 0.8)[..2], [0.5, 0.5]);
+        assert_eq!(document.of(1, 0, 0, 0.7)[..2], [0.0, 0.5]);
+        assert_eq!(document.of(0, 0, 1, 0.5)[..2], [0.8, 0.8]);
+        assert_eq!(document.of(2, 1, 1, 0.4), [0.0, 0.0, 0.0]);
+        assert!((document.of(0, 0, 2, 0.0)[2] - 2.3_f32.ln()).abs() < 1e-6);
     }
 }

@@ -13,10 +13,10 @@ use zerocopy::byteorder::little_endian::{F32, U32, U64};
 use super::corpus::{Corpus, LabelledReport, LabelledSentence, Snippet};
 use super::lessons::Answers;
 use super::linear::{Example, Linear, LinearRef, MAX_CLASSES, Recipe};
-use super::stack::{self, ClassFacts, LINEAR_WIDTH, WIDTH};
+use super::stack::{self, ClassFacts, Facts, LINEAR_WIDTH, Pairs, WIDTH};
 use super::train_status::{Case, SegmentStatus};
 use super::trees::{self, Trees, TreesRef};
-use super::{ALONE_SEGMENTS, FirstStage, LEAST, View, families, features, phrase_key};
+use super::{ALONE_SEGMENTS, FirstStage, Given, LEAST, View, families, features, phrase_key};
 use crate::index::Index;
 use crate::index::format::Writer;
 use crate::kb::id::{AttackId, Kind};
@@ -370,7 +370,7 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
             .map(|(Trained { ranker, gate }, other_gate)| FirstStageBytes { ranker, gate, other_gate })
             .collect();
         let views: Vec<Vec<View>> =
-            reads.par_iter().map(|read| stages[read.fold].open().views(&read.document, &read.sightings, &[])).collect();
+            reads.par_iter().map(|read| stages[read.fold].open().views(&read.document, &read.sightings, Given::default())).collect();
         if !self.options.phrases {
             for sighting in reads.iter_mut().flat_map(|r| &mut r.sightings) {
                 sighting.phrases.retain(|h| h.proper);
@@ -417,8 +417,12 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
 
         let mut writer = Writer::default();
         writer.put(*b"CLSS", &self.ids.iter().map(|id| U32::new(id.key())).collect::<Vec<_>>());
-        writer.put(*b"RELI", &whole.iter().map(|f| F32::new(f.reliability)).collect::<Vec<_>>());
-        writer.put(*b"FREQ", &whole.iter().map(|f| F32::new(f.frequency)).collect::<Vec<_>>());
+        writer.put(*b"RELI", &whole.classes.iter().map(|f| F32::new(f.reliability)).collect::<Vec<_>>());
+        writer.put(*b"FREQ", &whole.classes.iter().map(|f| F32::new(f.frequency)).collect::<Vec<_>>());
+        let together: Vec<(u16, u16, f32)> = whole.pairs.counted().collect();
+        writer.put(*b"PAIO", &together.iter().map(|p| U32::new(p.0.into())).collect::<Vec<_>>());
+        writer.put(*b"PAIC", &together.iter().map(|p| U32::new(p.1.into())).collect::<Vec<_>>());
+        writer.put(*b"PAIN", &together.iter().map(|p| U32::new(p.2 as u32)).collect::<Vec<_>>());
         writer.put(*b"NUMB", &numbers.map(F32::new));
         writer.put(*b"RANK", &last.ranker);
         writer.put(*b"GATE", &last.gate);
@@ -554,14 +558,18 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
     }
 
     /// What is known of each class: for each fold what the others say, and last what all say.
-    fn facts(&self, reads: &[Read], views: &[Vec<View>]) -> Vec<Vec<ClassFacts>> {
+    fn facts(&self, reads: &[Read], views: &[Vec<View>]) -> Vec<Facts> {
         let folds = self.options.folds;
         // right, first, labelled: by class and fold
         let mut counts = vec![vec![(0.0_f32, 0.0_f32, 0.0_f32); folds]; self.ids.len()];
+        let mut pairs: BTreeMap<(u16, u16), Vec<f32>> = BTreeMap::new();
         for (read, views) in reads.iter().zip(views) {
             for (view, labels) in views.iter().zip(&read.labels) {
                 for (class, _) in labels {
                     counts[usize::from(*class)][read.fold].2 += 1.0;
+                    for (other, _) in labels.iter().filter(|l| l.0 != *class) {
+                        pairs.entry((*class, *other)).or_insert_with(|| vec![0.0; folds])[read.fold] += 1.0;
+                    }
                 }
                 if let Some((class, _)) = view.top.first().filter(|(c, _)| *c != self.none()) {
                     let slot = &mut counts[usize::from(*class)][read.fold];
@@ -572,17 +580,24 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         }
         (0..=folds)
             .map(|without| {
-                let facts = counts.iter().enumerate().map(|(class, by_fold)| {
-                    let kept = by_fold.iter().enumerate().filter(|(f, _)| *f != without);
-                    let (right, first, labelled) = kept.fold((0.0, 0.0, 0.0), |s, (_, c)| (s.0 + c.0, s.1 + c.1, s.2 + c.2));
-                    ClassFacts {
-                        reliability: (right + 3.0 * 0.4) / (first + 3.0),
-                        frequency: (1.0 + labelled).ln(),
-                        family: self.families[class],
-                        is_sub: self.ids[class].is_subtechnique(),
-                    }
+                let kept = |fold: &usize| *fold != without;
+                let sums = counts.iter().map(|by_fold| {
+                    let others = (0..folds).filter(kept).map(|fold| by_fold[fold]);
+                    others.fold((0.0, 0.0, 0.0), |s, c| (s.0 + c.0, s.1 + c.1, s.2 + c.2))
                 });
-                facts.collect()
+                let sums: Vec<(f32, f32, f32)> = sums.collect();
+                let classes = sums.iter().enumerate().map(|(class, (right, first, labelled))| ClassFacts {
+                    reliability: (right + 3.0 * 0.4) / (first + 3.0),
+                    frequency: (1.0 + labelled).ln(),
+                    family: self.families[class],
+                    is_sub: self.ids[class].is_subtechnique(),
+                });
+                let pair = |((one, other), by_fold): (&(u16, u16), &Vec<f32>)| {
+                    (*one, *other, (0..folds).filter(kept).map(|fold| by_fold[fold]).sum::<f32>())
+                };
+                // What was seen once says little, and there is much of it.
+                let counted = pairs.iter().map(pair).filter(|(_, _, count)| *count >= 2.0);
+                Facts { classes: classes.collect(), pairs: Pairs::new(sums.iter().map(|s| s.2).collect(), counted) }
             })
             .collect()
     }
@@ -663,13 +678,7 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
     }
 
     /// The trees for single sentences: which of the candidates is right where something is described at all.
-    fn alone(
-        &self,
-        reads: &[Read],
-        stages: &[FirstStageBytes],
-        facts: &[Vec<ClassFacts>],
-        heard: Option<&Answers>,
-    ) -> (Vec<u8>, Vec<Alone>) {
+    fn alone(&self, reads: &[Read], stages: &[FirstStageBytes], facts: &[Facts], heard: Option<&Answers>) -> (Vec<u8>, Vec<Alone>) {
         let width = if heard.is_some() { WIDTH } else { LINEAR_WIDTH };
         let class_of = |object: u16| self.class_of.get(&object).copied();
         let phrases = self.options.phrases;
@@ -700,7 +709,7 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
                             s.artifacts.clear();
                         });
                     }
-                    let mut views = stage.views(&document, &sightings, &[]);
+                    let mut views = stage.views(&document, &sightings, Given::default());
                     if let Some(heard) = heard {
                         views[0].heard = heard.by_itself(read.report, segment, &|id| self.class(id));
                     }
@@ -904,7 +913,7 @@ pub(super) struct Ground<'r> {
     pub(super) narratives: &'r [Read],
     others: &'r [Collection],
     pub(super) stages: &'r [FirstStageBytes],
-    facts: &'r [Vec<ClassFacts>],
+    facts: &'r [Facts],
     pub(super) sentences: &'r [(Read, Case)],
     /// The linear status models, of every fold and of all.
     pub(super) status_models: &'r [Vec<u8>],
@@ -973,7 +982,8 @@ impl Collection {
     }
 }
 
-/// How much a row of such a collection counts in the second stage beside one by the guide.
+/// How much a row of such a collection counts in the second stage beside one by the guide. 4 serves its own labels hardly better,
+/// and the guide's a little worse (docs/accuracy.md).
 const OTHERS_WEIGHT: f32 = 2.0;
 
 struct Alone {

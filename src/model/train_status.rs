@@ -9,7 +9,7 @@ use super::linear::{Example, Linear, LinearRef, Recipe};
 use super::stack::{LINEAR_STATUS_WIDTH, STATUS_WIDTH, StatusViews};
 use super::train::{Ground, Read, Trainer};
 use super::trees::{self, Trees, TreesRef};
-use super::{View, cue_of, features, likeliest_other, status_of, status_views};
+use super::{Given, View, cue_of, features, likeliest_other, status_of, status_views};
 use crate::matching::{Scratch, Sighting};
 use crate::status::Status;
 use crate::text::Span;
@@ -120,8 +120,10 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let items = self.items(reads, narratives, sentences);
         let whole_stage = &stages[self.options.folds];
         // The reports are the first of the items, and have views.
-        let beside: Vec<Vec<View>> =
-            items[reads.len()..].par_iter().map(|item| whole_stage.open().views(&item.read.document, &item.read.sightings, &[])).collect();
+        let beside: Vec<Vec<View>> = items[reads.len()..]
+            .par_iter()
+            .map(|item| whole_stage.open().views(&item.read.document, &item.read.sightings, Given::default()))
+            .collect();
         let rows: Vec<Vec<[f32; STATUS_WIDTH]>> = items
             .par_iter()
             .zip(views.par_iter().chain(&beside))

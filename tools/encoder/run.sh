@@ -27,12 +27,12 @@ train() { "$python" tools/encoder/train.py "$WORK/lessons.jsonl" --base "$base" 
 # What was trained on other lessons is of no use.
 made="$WORK/$(sha256sum "$WORK/lessons.jsonl" | cut -c 1-12)"
 scores=()
-# Two trainings answer for three of the five folds, which is enough to grow the second stage on.
-for left in 3 0,2; do
+# Three trainings answer for all five folds: the second stage is grown on what encoders say of reports they have not seen.
+for left in 3 0,2 1,4; do
   [ -s "$made-scores-$left.jsonl" ] || train --leave "$left" --scores "$made-scores-$left.jsonl"
   scores+=(--encoder-scores "$made-scores-$left.jsonl")
 done
-[ -s "$made-encoder.safetensors" ] || train --passes 2.8 --out "$made-encoder.safetensors"
+[ -s "$made-encoder-4.safetensors" ] || train --passes 4 --out "$made-encoder-4.safetensors"
 
 mkdir -p "$(dirname "$MODEL")"
-"${learn[@]}" "${scores[@]}" --encoder "$made-encoder.safetensors" --model-out "$MODEL" -o "$KB"
+"${learn[@]}" "${scores[@]}" --encoder "$made-encoder-4.safetensors" --model-out "$MODEL" -o "$KB"
