@@ -32,6 +32,22 @@ pub struct LabelledReport {
     pub sentences: Vec<LabelledSentence>,
 }
 
+#[cfg(test)]
+impl LabelledReport {
+    /// A report of sentences, a line each, with the techniques that they assert (IDs with spaces between).
+    pub(crate) fn of_sentences(id: &str, vendor: &str, sentences: &[(&str, &str)]) -> LabelledReport {
+        let mut report = LabelledReport { id: id.into(), vendor: vendor.into(), text: String::new(), sentences: Vec::new() };
+        for (techniques, text) in sentences {
+            let start = report.text.len();
+            report.text.push_str(text);
+            let labels = techniques.split_whitespace().map(|t| (t.parse().expect("an ID"), Status::Asserted)).collect();
+            report.sentences.push(LabelledSentence { span: Span::new(start, report.text.len()), labels });
+            report.text.push('\n');
+        }
+        report
+    }
+}
+
 /// A text that describes techniques as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snippet {

@@ -154,9 +154,6 @@ fn fired<D: AsRef<[u8]>>(finders: &Finders<'_, D>, report: &LabelledReport, scra
 mod tests {
     use super::*;
     use crate::curated::{self, LexiconPhrase, Rule};
-    use crate::model::corpus::LabelledSentence;
-    use crate::status::Status;
-    use crate::text::Span;
 
     #[test]
     fn what_fires_is_counted_once_a_sentence_and_judged_by_its_labels() {
@@ -172,19 +169,12 @@ mod tests {
             fires: String::new(),
             near_miss: String::new(),
         });
-        let parts: [(&str, &[&str]); 3] = [
-            ("They walked the moon and walked the moon again.", &["T1003.001"]),
-            ("We walked the moon.", &["T1003"]),
-            ("He walked the moon with moonwalk /all there.", &["T1059"]),
+        let parts = [
+            ("T1003.001", "They walked the moon and walked the moon again."),
+            ("T1003", "We walked the moon."),
+            ("T1059", "He walked the moon with moonwalk /all there."),
         ];
-        let mut report = LabelledReport { id: "a".into(), vendor: "b".into(), text: String::new(), sentences: Vec::new() };
-        for (text, labels) in parts {
-            let start = report.text.len();
-            report.text.push_str(text);
-            let labels = labels.iter().map(|l| (id(l), Status::Asserted)).collect();
-            report.sentences.push(LabelledSentence { span: Span::new(start, report.text.len()), labels });
-            report.text.push('\n');
-        }
+        let report = LabelledReport::of_sentences("a", "b", &parts);
         let index = with_curated(&Index::embedded(), &curated).unwrap();
         let lines = report_of(&index, &report);
         let figures: Vec<_> = lines.iter().map(|l| (&*l.text, l.fires, l.right, l.family_right)).collect();

@@ -1,6 +1,6 @@
 //! Training as a whole, on made-up publishers with a language of their own.
 
-use super::corpus::{Corpus, LabelledReport, LabelledSentence, StatusSentence};
+use super::corpus::{Corpus, LabelledReport, StatusSentence};
 use super::lexicon_report::with_curated;
 use super::train::{Figures, Options, folds, train};
 use super::{Model, Profile};
@@ -24,18 +24,6 @@ const PLAIN: [(&str, &str); 3] = [
     ("", "Our office in the {} quarter opened its doors with cake and music."),
 ];
 
-fn report(name: String, vendor: &str, sentences: &[(&str, String)]) -> LabelledReport {
-    let mut report = LabelledReport { id: name, vendor: vendor.into(), text: String::new(), sentences: Vec::new() };
-    for (technique, text) in sentences {
-        let start = report.text.len();
-        report.text.push_str(text);
-        let labels = technique.split_whitespace().map(|t| (id(t), Status::Asserted)).collect();
-        report.sentences.push(LabelledSentence { span: Span::new(start, report.text.len()), labels });
-        report.text.push('\n');
-    }
-    report
-}
-
 /// Six publishers with four reports each. The last one alone tells of a third technique, in words of its own.
 fn corpus() -> Corpus {
     let words = ["amber", "birch", "cobalt", "dune", "ember", "fjord"];
@@ -52,7 +40,8 @@ fn corpus() -> Corpus {
             if n == 0 {
                 sentences.push(("T1003.001 T1490", format!("Memory was squeezed and every {} shadow copy wiped.", words[v])));
             }
-            corpus.reports.push(report(format!("{vendor}-{n}"), vendor, &sentences));
+            let sentences: Vec<(&str, &str)> = sentences.iter().map(|(techniques, text)| (*techniques, text.as_str())).collect();
+            corpus.reports.push(LabelledReport::of_sentences(&format!("{vendor}-{n}"), vendor, &sentences));
         }
     }
     let status = |text: &str, status| StatusSentence { heading: String::new(), text: text.into(), focus: Span::new(0, text.len()), status };
@@ -118,9 +107,8 @@ fn figures_are_of_publishers_that_were_not_learned_from_and_the_model_is_of_all(
 
 #[test]
 fn reports_of_a_publisher_are_in_one_fold() {
-    let of = |vendor: &str| report(String::new(), vendor, &[]);
     let vendors = ["big", "big", "big", "tic-big", "unit42", "paloalto-blog", "small", "other", "tic-other"];
-    let reports: Vec<LabelledReport> = vendors.iter().map(|v| of(v)).collect();
+    let reports: Vec<LabelledReport> = vendors.iter().map(|v| LabelledReport::of_sentences("", v, &[])).collect();
     let folds = folds(&reports, 3);
     assert!(folds[..4].iter().all(|f| *f == folds[0]), "{folds:?}");
     assert_eq!(folds[4], folds[5]);
