@@ -115,12 +115,19 @@ fn edits(length: usize) -> usize {
     }
 }
 
+/// `T1003.1` as people type it for `T1003.001`.
+fn short_subtechnique(query: &str) -> Option<AttackId> {
+    let (technique, part) = query.split_once(['.', '/'])?;
+    let part = part.parse::<u16>().ok().filter(|_| part.len() < 3 && part.bytes().all(|b| b.is_ascii_digit()))?;
+    format!("{technique}.{part:03}").parse().ok()
+}
+
 /// Answers a query, best first; ties by ID. Empty where nothing is near.
 ///
 /// Cost: about a millisecond for a query that is no ID.
 pub fn lookup<'a, D: AsRef<[u8]>>(index: &'a Index<D>, query: &str) -> Vec<Answer<'a, D>> {
     let query: String = query.trim().chars().take(MAX_QUERY).collect();
-    let id = query.parse::<AttackId>().ok();
+    let id = query.parse::<AttackId>().ok().or_else(|| short_subtechnique(&query));
     if let Some(answer) = id.and_then(|id| by_id(index, id)) {
         return vec![answer];
     }

@@ -140,9 +140,21 @@ const CUES: &[Cue] = &[
     cue(Asserted, After, "no one noticed"),
     cue(Asserted, After, "unnoticed"),
     cue(Asserted, After, "not notice*"),
-    cue(Asserted, After, "not stop"),
-    cue(Asserted, After, "not prevent"),
+    cue(Asserted, After, "not stop*"),
+    cue(Asserted, After, "not prevent*"),
+    cue(Asserted, After, "not block*"),
     cue(Asserted, After, "not detect*"),
+    cue(Asserted, After, "not fail to"),
+    cue(Asserted, After, "nothing stopped"),
+    cue(Asserted, After, "nothing prevented"),
+    cue(Asserted, After, "nothing blocked"),
+    cue(Asserted, Before, "not detected by"),
+    cue(Asserted, Before, "not detected for"),
+    cue(Asserted, Before, "not detected until"),
+    cue(Asserted, Before, "not caught"),
+    cue(Asserted, Before, "not blocked by"),
+    cue(Asserted, Before, "not stopped by"),
+    cue(Asserted, Before, "not prevented by"),
     cue(Asserted, After, "fail* to detect"),
     cue(Asserted, After, "fail* to notice"),
     cue(Asserted, After, "fail* to stop"),
@@ -406,6 +418,9 @@ const CUES: &[Cue] = &[
     cue(Negated, Before, "did not happen"),
     cue(Negated, Before, "did not take place"),
     cue(Negated, Before, "not found"),
+    cue(Negated, Before, "not seen"),
+    cue(Negated, Before, "not observed"),
+    cue(Negated, Before, "not detected"),
     cue(Negated, Before, "ruled out"),
     cue(Negated, Before, "is false"),
     cue(Negated, Before, "are false"),
@@ -1162,6 +1177,84 @@ fn without_asides(words: Vec<(Cow<'_, str>, usize)>, from: usize, to: usize) -> 
     (kept, from - gone, to - gone)
 }
 
+/// What a list or a table of findings says behind a name, as all that its cell holds.
+const VERDICTS: &[(Status, &[&str])] = &[
+    (
+        Negated,
+        &[
+            "no",
+            "none",
+            "nil",
+            "negative",
+            "absent",
+            "n/a",
+            "not applicable",
+            "not seen",
+            "not observed",
+            "not found",
+            "not used",
+            "not detected",
+            "not present",
+            "not identified",
+            "not confirmed",
+            "no evidence",
+            "no evidence found",
+            "no findings",
+            "nothing found",
+            "none found",
+            "none seen",
+            "none observed",
+            "not in use",
+            "ruled out",
+        ],
+    ),
+    (Asserted, &["yes", "confirmed", "observed", "seen", "found", "used", "positive", "present", "identified", "successful", "succeeded"]),
+    (
+        Prevented,
+        &["blocked", "prevented", "stopped", "failed", "unsuccessful", "quarantined", "denied", "attempted, blocked", "attempted, failed"],
+    ),
+    (
+        Hypothetical,
+        &[
+            "possible",
+            "possibly",
+            "suspected",
+            "unclear",
+            "unknown",
+            "unconfirmed",
+            "tbc",
+            "to be confirmed",
+            "likely",
+            "under investigation",
+            "maybe",
+        ],
+    ),
+];
+
+/// What holds the cells of a list or a table apart; a hyphen only between blanks.
+fn cells(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split(['|', '\t', ':', '–', '—', '→', '=', '(', ')', '[', ']']);
+    parts.flat_map(|part| part.split(" - ")).flat_map(|part| part.split(" -> "))
+}
+
+/// What a list or a table says of a finding that ends at `end` (bytes) of a line: `Keylogging - not seen`, `| T1053.005 | no |`. None
+/// where no cell behind it is a verdict and nothing else.
+pub(crate) fn verdict(line: &str, end: usize) -> Option<Status> {
+    // What stands before the first mark is of the finding's own cell.
+    let behind = cells(line.get(end..)?).skip(1);
+    behind.take(8).find_map(|cell| {
+        let cell = cell.trim_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '!' | ',' | ';' | '*' | '_' | '"')).to_lowercase();
+        VERDICTS.iter().find(|(_, words)| words.contains(&&*cell)).map(|(status, _)| *status)
+    })
+}
+
+/// Where the clauses of a sentence begin, in bytes; the first at 0.
+pub(crate) fn clause_starts(sentence: &str) -> Vec<usize> {
+    let words = words(sentence);
+    let inner = (1..words.len()).filter(|i| begins_clause(&words, *i) && !matches!(&*words[*i].0, "," | ";"));
+    std::iter::once(0).chain(inner.map(|i| words[i].1)).collect()
+}
+
 /// What a sentence's words say of the status of a behaviour that takes `start..end` (bytes) in it. `heading` is
 /// the heading above it. None where no cue speaks: such a sentence asserts.
 pub(crate) fn by_cues(sentence: &str, start: usize, end: usize, heading: &str) -> Option<Status> {
@@ -1203,6 +1296,37 @@ mod tests {
         assert_eq!(by_cues(text, s, e, ""), Some(Negated));
         let (s, e) = at("lateral movement over RDP");
         assert_eq!(by_cues(text, s, e, ""), None);
+    }
+
+    #[test]
+    fn lists_of_findings_have_verdicts() {
+        for (line, name, expected) in [
+            ("Scheduled task - not seen", "Scheduled task", Some(Negated)),
+            ("| T1053.005 | Scheduled Task | no |", "T1053.005", Some(Negated)),
+            ("Cobalt Strike: none.", "Cobalt Strike", Some(Negated)),
+            ("Kerberoasting (confirmed)", "Kerberoasting", Some(Asserted)),
+            ("- LSASS dump — blocked", "LSASS dump", Some(Prevented)),
+            ("Exfiltration over DNS -> to be confirmed", "Exfiltration over DNS", Some(Hypothetical)),
+            ("DNS tunnelling - N/A", "DNS tunnelling", Some(Negated)),
+            // A sentence is no verdict, nor is what stands before the name or in its own cell.
+            ("Keylogging: we saw none of it", "Keylogging", None),
+            ("No: the scheduled task stayed", "scheduled task", None),
+            ("A scheduled task was not seen", "scheduled task", None),
+            ("anti-no keylogging-no", "keylogging", None),
+        ] {
+            assert_eq!(verdict(line, line.find(name).unwrap() + name.len()), expected, "{line}");
+        }
+        assert_eq!(verdict("short", 99), None);
+        assert_eq!(verdict("é", 1), None);
+    }
+
+    #[test]
+    fn clauses_begin_at_contrasts_and_new_subjects() {
+        let text = "They listed the admins; the proxy cut the upload, but the share was copied.";
+        let clauses: Vec<&str> = clause_starts(text).iter().map(|at| &text[*at..]).collect();
+        assert_eq!(clauses, [text, "the proxy cut the upload, but the share was copied.", "but the share was copied."]);
+        assert_eq!(clause_starts(""), [0]);
+        assert_eq!(clause_starts("é, … but ß"), [0, "é, … ".len()]);
     }
 
     #[test]

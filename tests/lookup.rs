@@ -105,6 +105,7 @@ fn whatever_is_meant_comes_first() {
         ("fancy baer", "G0007"),
         ("T1086", "T1059.001"),
         ("t1059/001", "T1059.001"),
+        ("t1059.1", "T1059.001"),
         ("mimikats", "S0002"),
         ("salt typhon", "G1045"),
         // any order, and not all words

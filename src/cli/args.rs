@@ -138,7 +138,7 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     pub(crate) platform: Vec<String>,
     /// At most so many techniques for each narrative
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) top: Option<usize>,
     /// Threads; all cores where not given. The output is the same with any number
     #[arg(long, short, value_name = "N", env = "TTPMAP_JOBS")]
@@ -255,6 +255,10 @@ fn probability(text: &str) -> Result<f32, String> {
     }
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a number from 1 is wanted".to_owned())
+}
+
 /// A number that need not be there: what follows is easily an input instead.
 fn how_many(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -279,7 +283,7 @@ pub(crate) struct LookupArgs {
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub(crate) kind: Vec<String>,
     /// At most so many answers
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
     pub(crate) top: usize,
 }
 
@@ -302,7 +306,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// At most so many techniques and confusions, worst first; 20 in a table and all in JSON where not given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) top: Option<usize>,
     /// Threads; all cores where not given. The output is the same with any number
     #[arg(long, short, value_name = "N", env = "TTPMAP_JOBS")]

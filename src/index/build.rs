@@ -293,7 +293,7 @@ fn phrase_list(kb: &KnowledgeBase, curated: &Curated, places: &BTreeMap<AttackId
             Kind::Group | Kind::Software | Kind::Campaign => {
                 for (i, name) in std::iter::once(&object.name).chain(&object.aliases).enumerate() {
                     let origin = if i == 0 { Origin::Name } else { Origin::Alias };
-                    let generic = if prose.is_ordinary_word(name) { GENERIC } else { 0 };
+                    let generic = if prose.is_ordinary_word(name, object.short_name == "tool") { GENERIC } else { 0 };
                     put(name, origin, PROPER | generic, 0.9);
                 }
             }
@@ -362,13 +362,22 @@ impl ProseStatistics {
         }
     }
 
-    /// A name that is written in lower case too, as an ordinary word.
-    fn is_ordinary_word(&self, name: &str) -> bool {
+    /// A name that is an ordinary word too: of three letters at most, or one that the prose has in lower case and bends as words
+    /// are bent ("pages", "routed"). Where it is not bent, a name that is written as no word is (`certutil`, `PsExec`) is a name
+    /// there too, and so is a tool's that stands there often (`systeminfo`).
+    fn is_ordinary_word(&self, name: &str, tool: bool) -> bool {
         let lower = name.to_lowercase();
         if lower.contains(|c: char| !c.is_alphanumeric()) {
             return false;
         }
-        let form = super::format::fnv1a(&[lower.as_bytes()]);
-        self.lower.get(&form).is_some_and(|n| *n >= 2) || name.chars().count() <= 3
+        let times = |form: &str| self.lower.get(&super::format::fnv1a(&[form.as_bytes()])).copied().unwrap_or(0);
+        let stem = lower.strip_suffix('e').unwrap_or(&lower);
+        let last = lower.chars().next_back().map(String::from).unwrap_or_default();
+        let bent = [("s", &*lower), ("es", &lower), ("ed", stem), ("ing", stem), ("er", stem)];
+        let bent = bent.iter().any(|(end, start)| times(&format!("{start}{end}")) > 0)
+            || ["ed", "ing"].iter().any(|end| times(&format!("{lower}{last}{end}")) > 0);
+        let mixed = name.contains(char::is_lowercase) && name.chars().skip(1).any(|c| c.is_uppercase() || c.is_ascii_digit());
+        let own = mixed || !name.contains(char::is_uppercase);
+        name.chars().count() <= 3 || times(&lower) >= 2 && (bent || !(own || tool && times(&lower) >= 10))
     }
 }

@@ -92,6 +92,8 @@ pub struct Corpus {
     pub reports: Vec<LabelledReport>,
     /// Labelled narratives of ttpmap's own.
     pub narratives: Vec<LabelledReport>,
+    /// Labelled reports of ttpmap's own, for the encoder: they teach the linear models nothing new (docs/accuracy.md).
+    pub written: Vec<LabelledReport>,
     /// Collections of annotators with conventions of their own: by the place of a report among `reports`, its sentences with
     /// their labels. The second gate learns from these what is behaviour and what is not, and the second stage, beside
     /// the labels by the guide, what is right.
@@ -223,8 +225,8 @@ impl Corpus {
         Ok(())
     }
 
-    /// Adds ttpmap's own training text: `training/*.txt`, `training/narratives/*.txt` and `status/*.tsv` (but
-    /// `heldout.tsv`) below a folder.
+    /// Adds ttpmap's own training text: `training/*.txt`, `training/narratives/*.txt`, `training/reports/*.txt` and
+    /// `status/*.tsv` (but `heldout.tsv`) below a folder.
     ///
     /// # Errors
     /// The first file or line that is wrong.
@@ -233,7 +235,10 @@ impl Corpus {
             self.own_sentences(&path)?;
         }
         for path in files(&folder.join("training").join("narratives"), "txt")? {
-            self.own_narratives(&path)?;
+            self.narratives.extend(own_reports(&path)?);
+        }
+        for path in files(&folder.join("training").join("reports"), "txt")? {
+            self.written.extend(own_reports(&path)?);
         }
         for path in files(&folder.join("status"), "tsv")? {
             // What is kept apart to measure on is never learned from.
@@ -264,36 +269,6 @@ impl Corpus {
                 self.snippets.push(Snippet { text: text.to_owned(), labels, weight: 1.0 });
             }
         }
-        Ok(())
-    }
-
-    /// `=== title`, then a sentence a line, with its labels behind a tab.
-    fn own_narratives(&mut self, path: &Path) -> Result<(), Error> {
-        let style = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
-        let mut report: Option<LabelledReport> = None;
-        for (i, line) in text_of(path)?.lines().enumerate() {
-            let bad = |what: String| Error::Line { path: path.to_owned(), line: i + 1, what };
-            if let Some(title) = line.strip_prefix("=== ") {
-                self.narratives.extend(report.take());
-                let id = format!("{style}: {title}");
-                report = Some(LabelledReport { id, vendor: style.clone(), text: String::new(), sentences: Vec::new() });
-                continue;
-            }
-            if line.trim().is_empty() {
-                continue;
-            }
-            let report = report.as_mut().ok_or_else(|| bad("a sentence before the first title".into()))?;
-            let (text, given) = line.split_once('\t').unwrap_or((line, ""));
-            let labels = read_labels(given).map_err(bad)?;
-            let text = text.trim();
-            if !report.text.is_empty() {
-                report.text.push_str("\n\n");
-            }
-            let start = report.text.len();
-            report.text.push_str(text);
-            report.sentences.push(LabelledSentence { span: Span::new(start, report.text.len()), labels });
-        }
-        self.narratives.extend(report);
         Ok(())
     }
 }
@@ -342,6 +317,31 @@ fn read_labels_by_guide(path: &Path) -> Result<BTreeMap<String, LabelsByGuide>, 
         }
     }
     Ok(out)
+}
+
+/// `=== title`, then a sentence a line, with its labels behind a tab.
+fn own_reports(path: &Path) -> Result<Vec<LabelledReport>, Error> {
+    let style = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
+    let mut reports: Vec<LabelledReport> = Vec::new();
+    for (i, line) in text_of(path)?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let bad = |what: String| Error::Line { path: path.to_owned(), line: i + 1, what };
+        if let Some(title) = line.strip_prefix("=== ") {
+            let id = format!("{style}: {title}");
+            reports.push(LabelledReport { id, vendor: style.clone(), text: String::new(), sentences: Vec::new() });
+            continue;
+        }
+        let report = reports.last_mut().ok_or_else(|| bad("a sentence before the first title".into()))?;
+        let (text, given) = line.split_once('\t').unwrap_or((line, ""));
+        let labels = read_labels(given).map_err(bad)?;
+        let text = text.trim();
+        if !report.text.is_empty() {
+            report.text.push_str("\n\n");
+        }
+        let start = report.text.len();
+        report.text.push_str(text);
+        report.sentences.push(LabelledSentence { span: Span::new(start, report.text.len()), labels });
+    }
+    Ok(reports)
 }
 
 /// `T1105, T1057:negated`: where no status is given, it is asserted.

@@ -22,7 +22,7 @@ use crate::text::Document;
 /// One text that the encoder reads.
 #[derive(Serialize)]
 struct Lesson<'l> {
-    /// `reports`, `narratives`, `texts`, `status`.
+    /// `reports`, `narratives`, `written`, `texts`, `status`.
     set: &'l str,
     /// Place of its report in the set, and its place in the report.
     report: usize,
@@ -51,6 +51,7 @@ pub fn lessons<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, corp
     };
     reports("reports", &corpus.reports, &folds(&corpus.reports, options.folds));
     reports("narratives", &corpus.narratives, &vec![0; corpus.narratives.len()]);
+    reports("written", &corpus.written, &vec![0; corpus.written.len()]);
     let procedures = if options.procedures { trainer.procedures(kb) } else { Vec::new() };
     let texts: Vec<_> = procedures.iter().chain(&corpus.snippets).collect();
     let read = |(i, snippet): (usize, &&super::corpus::Snippet)| {

@@ -162,6 +162,12 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// The classes that may be told, by the ranker or the encoder.
+    fn likely(&self, none: u16) -> impl Iterator<Item = u16> + '_ {
+        let heard = self.heard.iter().flat_map(|heard| &heard.top);
+        self.top.iter().chain(heard).filter(move |(class, p)| *class != none && *p >= LEAST).map(|(class, _)| *class)
+    }
+
     /// What each model by itself says of a class, for explanations.
     fn voices(&self, class: u16) -> String {
         let linear = self.top.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, p)| *p);
@@ -225,10 +231,11 @@ impl FirstStage<'_> {
             softmax(scores);
             scores.get(1).copied().unwrap_or(0.0)
         };
-        let mut view = View { gate: yes(&self.gate, scores), other_gate: yes(&self.other_gate, scores), ..View::default() };
+        let mut view = View { gate: yes(&self.gate, scores), ..View::default() };
         if !given.all && view.gate < RANK_GATE && sightings.len() > ALONE_SEGMENTS && !hit(sighting) {
             return View { none: 1.0, top: vec![(none as u16, 1.0)], unranked: true, ..view };
         }
+        view.other_gate = yes(&self.other_gate, scores);
         let vector = self.ranker.vector(&features::ranker(&sighting.words, &sighting.masked, sighting.segment.span));
         self.ranker.scores(&vector, scores);
         given.absent.iter().for_each(|c| scores[usize::from(*c)] = f32::NEG_INFINITY);
@@ -282,6 +289,42 @@ impl Profile {
             Profile::Thorough => "thorough",
         }
     }
+}
+
+/// What words must bring a technique, as a logarithm of odds, to show its place in a sentence; and the share of it that one clause
+/// must have.
+const CARRIED: f32 = 0.5;
+const CLAUSE_SHARE: f32 = 0.6;
+
+/// Where a sentence of several clauses speaks of a class that no phrase and no artifact names: the word or pair that carries most
+/// of it, where one clause has most of what the ranker's words bring. None where there is one clause, or where all of them tell of it.
+fn told_at(ranker: &LinearRef<'_>, document: &Document, sighting: &Sighting, class: u16) -> Option<Span> {
+    let segment = sighting.segment.span;
+    let starts = status::clause_starts(segment.of(document.text()));
+    if starts.len() < 2 {
+        return None;
+    }
+    let parts = carriers_of(ranker, sighting, class);
+    let clause = |span: &Span| starts.partition_point(|start| segment.start + start <= span.start) - 1;
+    let mut sums = vec![0.0_f32; starts.len()];
+    parts.iter().for_each(|(span, weight)| sums[clause(span)] += weight);
+    let most = sums.iter().copied().fold(0.0, f32::max);
+    if most < CARRIED || most < CLAUSE_SHARE * sums.iter().sum::<f32>() {
+        return None;
+    }
+    let inside = parts.into_iter().filter(|(span, _)| sums[clause(span)] >= most);
+    inside.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.start.cmp(&a.0.start))).map(|(span, _)| span)
+}
+
+/// The words and pairs of a segment that speak for a class, in their order, with what each adds to its score. What stands there
+/// more than once brings its weight in parts.
+fn carriers_of(ranker: &LinearRef<'_>, sighting: &Sighting, class: u16) -> Vec<(Span, f32)> {
+    let (words, masked, within) = (&sighting.words, &sighting.masked, sighting.segment.span);
+    let weights = ranker.contributions(&features::ranker(words, masked, within), usize::from(class));
+    let spans = features::ranker_spans(words, masked, within);
+    let times = |key: u64| spans.iter().filter(|(k, _)| *k == key).count() as f32;
+    let weight = |key: u64| weights.iter().find(|(k, w)| *k == key && *w > 0.0).map(|(_, w)| w / times(key));
+    spans.iter().filter_map(|(key, span)| Some((*span, weight(*key)?))).collect()
 }
 
 /// What the linear status model says of a behaviour at `focus`, and what the cue rules say.
@@ -616,6 +659,9 @@ impl<'a> Model<'a> {
             candidate.by = Finder::Artifact;
             candidate.why.push(format!("{reason} ({pattern})"));
         }
+        if candidate.by == Finder::Model {
+            candidate.focus = told_at(&self.first.ranker, document, sighting, class).unwrap_or(segment);
+        }
         let words = self.carriers(document, sighting, class);
         let shown = if explain { 8 } else { 3 };
         // A word that is the phrase itself says nothing new where weights aren't shown.
@@ -651,6 +697,9 @@ impl<'a> Model<'a> {
         place: usize,
         focus: Span,
     ) -> (Status, f32) {
+        if let Some(verdict) = verdict_of(document, sightings, place, focus) {
+            return (verdict, f32::from(u8::from(verdict == Status::Asserted)));
+        }
         let known = judgement.statuses.segments[place].filter(|_| focus == sightings[place].segment.span);
         let (p, cue) = known.unwrap_or_else(|| status_of(&self.status, document, sightings, place, focus));
         let alone = sightings.len() <= ALONE_SEGMENTS;
@@ -682,8 +731,18 @@ pub(crate) fn confidence(described: f32, asserted: f32, alone: bool) -> f32 {
     if alone { described } else { described * asserted }
 }
 
+/// What a list of findings says behind a behaviour at `focus`, or anywhere where that is all of a segment.
+fn verdict_of(document: &Document, sightings: &[Sighting], place: usize, focus: Span) -> Option<Status> {
+    let segment = sightings[place].segment.span;
+    let end = if focus == segment { segment.start } else { focus.end };
+    status::verdict(segment.of(document.text()), end.checked_sub(segment.start)?)
+}
+
 /// What the cue rules say of a behaviour at `focus`.
 pub(crate) fn cue_of(document: &Document, sightings: &[Sighting], place: usize, focus: Span) -> Option<Status> {
+    if let Some(verdict) = verdict_of(document, sightings, place, focus) {
+        return (verdict != Status::Asserted).then_some(verdict);
+    }
     let segment = sightings[place].segment;
     let heading = segment.heading.and_then(|h| sightings.get(h as usize)).map(|s| s.segment.span.of(document.text())).unwrap_or_default();
     let inside = Span::new(focus.start.clamp(segment.span.start, segment.span.end), focus.end.clamp(segment.span.start, segment.span.end));

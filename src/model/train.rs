@@ -380,7 +380,7 @@ impl<'a, D: AsRef<[u8]> + Sync> Trainer<'a, D> {
         let facts = self.facts(&reads, &views);
         let whole = facts.last().expect("there is one list of facts more than folds");
         let sentences = self.status_sentences(&corpus.statuses);
-        let status_models = self.status_models(&reads, &narratives, &sentences);
+        let status_models = self.status_models(&reads, &narratives, &sentences, &stages);
         let beside = Ground {
             reads: &[],
             narratives: &narratives,

@@ -1,15 +1,15 @@
 //! Training of the status model: a linear model over the words, then trees over what it says here and around.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
 use super::corpus::StatusSentence;
 use super::linear::{Example, Linear, LinearRef, Recipe};
 use super::stack::{LINEAR_STATUS_WIDTH, STATUS_WIDTH, StatusViews};
-use super::train::{Ground, Read, Trainer};
+use super::train::{FirstStageBytes, Ground, Read, Trainer};
 use super::trees::{self, Trees, TreesRef};
-use super::{Given, View, cue_of, features, likeliest_other, status_of, status_views};
+use super::{Given, View, cue_of, features, likeliest_other, status_of, status_views, told_at};
 use crate::matching::{Scratch, Sighting};
 use crate::status::Status;
 use crate::text::Span;
@@ -51,21 +51,28 @@ pub(super) struct Statuses {
 }
 
 impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
-    /// Where a segment speaks of a class: its artifact, its phrase, or all of it.
-    fn focus(&self, sighting: &Sighting, class: u16) -> Span {
+    /// Where a segment speaks of a class: its artifact, its phrase, the words that carry it, or all of the segment.
+    fn focus(&self, ranker: &LinearRef<'_>, read: &Read, place: usize, class: u16) -> Span {
+        let sighting = &read.sightings[place];
+        let named = self.named_at(sighting, class);
+        named.or_else(|| told_at(ranker, &read.document, sighting, class)).unwrap_or(sighting.segment.span)
+    }
+
+    /// Where an artifact or a phrase names a class.
+    fn named_at(&self, sighting: &Sighting, class: u16) -> Option<Span> {
         let is = |object: u16| self.class_of.get(&object) == Some(&class);
         let artifact = sighting.artifacts.iter().find(|h| is(h.object)).map(|h| h.span);
         let phrases = sighting.phrases.iter().filter(|h| is(h.object));
         let phrase = phrases.max_by(|a, b| (a.precision * a.quality).total_cmp(&(b.precision * b.quality))).map(|h| h.span);
-        artifact.or(phrase).unwrap_or(sighting.segment.span)
+        artifact.or(phrase)
     }
 
-    fn cases(&self, read: &Read) -> Vec<Case> {
+    fn cases(&self, read: &Read, ranker: &LinearRef<'_>) -> Vec<Case> {
         let mut cases = Vec::new();
         for (place, labels) in read.labels.iter().enumerate() {
             let mut seen: Vec<(Span, Status)> = Vec::new();
             for (class, status) in labels {
-                let focus = self.focus(&read.sightings[place], *class);
+                let focus = self.focus(ranker, read, place, *class);
                 if !seen.contains(&(focus, *status)) {
                     seen.push((focus, *status));
                     cases.push(Case { place, focus, status: *status, weight: 1.0 });
@@ -96,19 +103,31 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     }
 
     /// Everything with a status to learn from, in folds.
-    fn items<'r>(&self, reads: &'r [Read], narratives: &'r [Read], sentences: &'r [(Read, Case)]) -> Vec<Item<'r>> {
-        let of = |read: &'r Read, fold: usize| Item { read, fold, cases: self.cases(read) };
+    fn items<'r>(
+        &self,
+        reads: &'r [Read],
+        narratives: &'r [Read],
+        sentences: &'r [(Read, Case)],
+        stages: &[FirstStageBytes],
+    ) -> Vec<Item<'r>> {
         let folds = self.options.folds;
-        let mut items: Vec<Item<'_>> = reads.iter().map(|read| of(read, read.fold)).collect();
-        items.extend(narratives.iter().enumerate().map(|(i, read)| of(read, i % folds)));
+        let of = |read: &'r Read, fold: usize| Item { read, fold, cases: self.cases(read, &stages[fold].open().ranker) };
+        let mut items: Vec<Item<'_>> = reads.par_iter().map(|read| of(read, read.fold)).collect();
+        items.par_extend(narratives.par_iter().enumerate().map(|(i, read)| of(read, i % folds)));
         // Neighbours in a file may be one sentence, or the same scene told otherwise.
         items.extend(sentences.iter().enumerate().map(|(i, (read, case))| Item { read, fold: i / 8 % folds, cases: vec![*case] }));
         items
     }
 
     /// The linear models: for each fold one that did not see it, and last one of all.
-    pub(super) fn status_models(&self, reads: &[Read], narratives: &[Read], sentences: &[(Read, Case)]) -> Vec<Vec<u8>> {
-        let items = self.items(reads, narratives, sentences);
+    pub(super) fn status_models(
+        &self,
+        reads: &[Read],
+        narratives: &[Read],
+        sentences: &[(Read, Case)],
+        stages: &[FirstStageBytes],
+    ) -> Vec<Vec<u8>> {
+        let items = self.items(reads, narratives, sentences, stages);
         (0..=self.options.folds).into_par_iter().map(|without| self.linear_status(&items, without)).collect()
     }
 
@@ -117,7 +136,8 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let Ground { reads, narratives, sentences, stages, status_models: linears, .. } = *ground;
         let heard = views.iter().flatten().any(|v| v.heard.is_some());
         let width = if heard { STATUS_WIDTH } else { LINEAR_STATUS_WIDTH };
-        let items = self.items(reads, narratives, sentences);
+        let items = self.items(reads, narratives, sentences, stages);
+        let none = self.ids.len() as u16;
         let whole_stage = &stages[self.options.folds];
         // The reports are the first of the items, and have views.
         let beside: Vec<Vec<View>> = items[reads.len()..]
@@ -153,6 +173,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
             .map(|(read, views)| {
                 let linear = LinearRef::open(&linears[read.fold]).expect("just written");
                 let trees = TreesRef::open(&grown[read.fold]).expect("just written");
+                let ranker = stages[read.fold].open().ranker;
                 let context = status_views(&linear, &read.document, &read.sightings, views);
                 let judge = |place: usize, focus: Span| {
                     let (row, p) = row(&linear, &context, read, views, place, focus);
@@ -162,8 +183,12 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                     .map(|place| {
                         let sighting = &read.sightings[place];
                         let objects = sighting.phrases.iter().map(|h| h.object).chain(sighting.artifacts.iter().map(|h| h.object));
-                        let classes = objects.filter_map(|object| self.class_of.get(&object).copied());
-                        let own = classes.map(|class| (class, judge(place, self.focus(sighting, class)))).collect();
+                        let named = objects.filter_map(|object| self.class_of.get(&object).copied());
+                        let labelled = read.labels[place].iter().map(|l| l.0);
+                        let classes: BTreeSet<u16> = named.chain(labelled).chain(views[place].likely(none)).collect();
+                        let focuses = classes.into_iter().map(|class| (class, self.focus(&ranker, read, place, class)));
+                        let apart = focuses.filter(|(_, focus)| *focus != sighting.segment.span);
+                        let own = apart.map(|(class, focus)| (class, judge(place, focus))).collect();
                         SegmentStatus { whole: judge(place, sighting.segment.span), own }
                     })
                     .collect()

@@ -163,12 +163,44 @@ fn continues(text: &str, block: Span, kind: SegmentKind, line: &str, line_kind: 
     if line_kind != SegmentKind::Sentence || matches!(kind, SegmentKind::Heading | SegmentKind::Row | SegmentKind::Code) {
         return false;
     }
+    // A time may begin a wrapped line too, but not behind another.
+    let line_start = line.trim_start();
+    if time_stamp(line_start) && (line_start.starts_with(['[', '(']) || time_stamp(block.of(text).trim_start())) {
+        return false;
+    }
     let above = block.of(text).trim_end();
+    if kind == SegmentKind::Sentence && title(above, width) {
+        return false;
+    }
     let last_line = above.rsplit('\n').next().unwrap_or(above);
     let ended = above.ends_with(['.', '!', '?', ':', '"', '”']);
     let full = last_line.chars().count() * 10 >= width.min(120) * 7 && width <= 140;
     let lower = line.trim_start().starts_with(|c: char| c.is_lowercase() || c.is_ascii_digit() || matches!(c, '(' | '"'));
     if ended { full && last_line.len() > 40 && width <= 140 } else { lower || (full && last_line.len() > 40) }
+}
+
+/// A line of its own that a wrapped text would not have ended there: few words, far from the edge, and none that asks for
+/// another behind it.
+fn title(above: &str, width: usize) -> bool {
+    let words: Vec<&str> = above.split_whitespace().collect();
+    let last = words.last().map_or("", |w| w);
+    let begins = above.trim_start().starts_with(char::is_uppercase);
+    let open = last.ends_with([',', ';', '-', '–', '—', '/', '&']) || last.len() < 4 && !last.contains(char::is_uppercase);
+    !above.trim().contains('\n') && (1..=4).contains(&words.len()) && begins && !open && above.trim().chars().count() * 2 < width
+}
+
+/// How a message of a chat or an entry of a log begins: `[10:11]`, `10:11:05`, `2024-03-01 10:11Z`.
+fn time_stamp(line: &str) -> bool {
+    let line = line.strip_prefix(['[', '(']).unwrap_or(line);
+    let is_date = |word: &str| word.len() >= 8 && word.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/' | b'.'));
+    let clock = line.split_once([' ', 'T']).filter(|(date, _)| is_date(date)).map_or(line, |(_, clock)| clock);
+    let Some((hour, rest)) = clock.split_once(':') else { return false };
+    let two = |text: &str| text.get(..2).is_some_and(|t| t.bytes().all(|b| b.is_ascii_digit()));
+    let Some(mut behind) = two(rest).then(|| &rest[2..]) else { return false };
+    if let Some(seconds) = behind.strip_prefix(':').filter(|s| two(s)) {
+        behind = &seconds[2..];
+    }
+    two(hour) && hour.len() == 2 && behind.starts_with([' ', '\t', ']', ')', 'Z', ','])
 }
 
 struct Segmenter<'a> {
@@ -355,6 +387,21 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(cut(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn messages_and_titles_are_not_wrapped_lines() {
+        let chat = "[10:11] ana: it was injected into\n[10:12] ben: which process\n[10:13] ana: explorer, and\nthen it slept";
+        let messages = ["[10:11] ana: it was injected into", "[10:12] ben: which process", "[10:13] ana: explorer, and\nthen it slept"];
+        assert_eq!(cut(chat), messages);
+        let log = "2024-03-01 10:11:05 service installed\n2024-03-01 10:12 service started\n10:13 - stopped";
+        assert_eq!(cut(log).len(), 3);
+        let body = "comsvcs.dll was used to dump the memory of lsass, and the file was deleted.";
+        assert_eq!(cut(&format!("Credential access\n{body}")), ["Credential access", body]);
+        // A ratio and a date are no time stamps, and a line that asks for more is no title.
+        assert_eq!(cut("The first of them had come to the server at\n10:11 and the last one at noon of the same day.").len(), 1);
+        assert_eq!(cut("It fell from ten to one, or\n10:1 in all, by the end of that year of theirs.").len(), 1);
+        assert_eq!(cut("They then used the\nwrapped tool to move on to the servers of the firm that they had come for.").len(), 1);
     }
 
     #[test]

@@ -33,6 +33,9 @@ for left in 3 0,2 1,4; do
   scores+=(--encoder-scores "$made-scores-$left.jsonl")
 done
 [ -s "$made-encoder-4.safetensors" ] || train --passes 4 --out "$made-encoder-4.safetensors"
+# One pass more, slower, with ttpmap's own reports.
+[ -s "$made-encoder.safetensors" ] ||
+  train --start "$made-encoder-4.safetensors" --written --rate 6e-5 --head-rate 6e-4 --seed 7 --out "$made-encoder.safetensors"
 
 mkdir -p "$(dirname "$MODEL")"
-"${learn[@]}" "${scores[@]}" --encoder "$made-encoder-4.safetensors" --model-out "$MODEL" -o "$KB"
+"${learn[@]}" "${scores[@]}" --encoder "$made-encoder.safetensors" --model-out "$MODEL" -o "$KB"

@@ -47,6 +47,15 @@ def vocabulary(path, rows, most):
     return [(pieces[i], i) for i in sorted(kept)]
 
 
+def saved(path):
+    """Weights, techniques and pieces that --out wrote."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as f:
+        meta = f.metadata()
+        return {k: f.get_tensor(k) for k in f.keys()}, json.loads(meta["classes"]), json.loads(meta["pieces"])
+
+
 class Lessons:
     """Rows as tokens and targets."""
 
@@ -188,6 +197,8 @@ def main():
     ap.add_argument("--none-share", type=float, default=0.4, help="share of sentences without a label that are seen in a pass")
     ap.add_argument("--text-share", type=float, default=0.25, help="share of the texts that are seen in a pass")
     ap.add_argument("--context-share", type=float, default=0.7, help="how often the context is shown")
+    ap.add_argument("--start", help="go on from the weights of an earlier --out, with its vocabulary")
+    ap.add_argument("--written", action="store_true", help="one pass, with ttpmap's own reports among the first half of it")
     ap.add_argument("--smoothing", type=float, default=0.0)
     ap.add_argument("--layers", type=int, default=0, help="use only so many of the base's layers")
     ap.add_argument("--pieces", type=int, default=11000, help="size of the vocabulary")
@@ -199,12 +210,20 @@ def main():
 
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
-    rows = read(args.lessons)
+    rows = [r for r in read(args.lessons) if args.written or r["set"] != "written"]
     classes = sorted({t for r in rows for t, _ in r["labels"] if t})
-    kept = vocabulary(f"{args.base}/vocab.txt", rows, args.pieces)
+    if args.start:
+        weights, told, pieces = saved(args.start)
+        if told != classes:
+            sys.exit(f"{args.start} learned other techniques than there are in {args.lessons}")
+        with open(f"{args.base}/vocab.txt") as f:
+            where = {piece: i for i, piece in enumerate(f.read().split("\n")[:-1])}
+        kept = [(piece, where[piece]) for piece in pieces]
+    else:
+        kept = vocabulary(f"{args.base}/vocab.txt", rows, args.pieces)
     tokenizer = BertWordPieceTokenizer({piece: i for i, (piece, _) in enumerate(kept)}, lowercase=True)
     lessons = Lessons(rows, tokenizer, classes)
-    own_kinds = {"reports", "narratives"}
+    own_kinds = {"reports", "narratives", "written"}
     left = {int(f) for f in args.leave.split(",") if f}
     kept_out = lambda r: r["set"] == "reports" and r["fold"] in left
     skipped = lambda r: r["set"] == "reports" and (r["report"] * 0.6180339887) % 1.0 >= args.share
@@ -215,6 +234,8 @@ def main():
         keep = np.linspace(0, len(model.layers) - 1, args.layers).round().astype(int)
         model.layers = torch.nn.ModuleList(model.layers[i] for i in keep)
     model.words = torch.nn.Embedding.from_pretrained(model.words.weight[[old for _, old in kept]].clone())
+    if args.start:
+        model.load_state_dict(weights)
     heads = [p for n, p in model.named_parameters() if n.split(".")[0] in ("techniques", "behaviour", "statuses")]
     body = [p for n, p in model.named_parameters() if p.requires_grad and not any(p is h for h in heads)]
     optimiser = torch.optim.AdamW(
@@ -232,7 +253,14 @@ def main():
 
     lengths = [len(o) + len(c) for o, c in zip(lessons.own, lessons.context)]
     plan = []
-    for n in range(math.ceil(args.passes)):
+    if args.written:
+        shown = [i for i in places if seen(i)]
+        rng.shuffle(shown)
+        others = [i for i in shown if rows[i]["set"] != "written"]
+        # What real reports look like is to be seen last.
+        first = others[: len(others) // 2] + [i for i in shown if rows[i]["set"] == "written"]
+        plan = [b for half in (first, others[len(others) // 2 :]) for b in batches(lengths, half, args.batch, rng)]
+    for n in range(0 if args.written else math.ceil(args.passes)):
         one = batches(lengths, [i for i in places if seen(i)], args.batch, rng)
         plan += one[: int(len(one) * min(1.0, args.passes - n))]
     print(f"{len(places)} rows, {len(plan)} batches, {len(classes)} techniques", file=sys.stderr)
