@@ -404,6 +404,44 @@ mod tests {
     }
 
     #[test]
+    fn own_text_is_read_and_labelled_with_techniques_in_force() {
+        let mut corpus = Corpus::default();
+        corpus.add_own(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data")).unwrap();
+        let index = crate::Index::embedded();
+        let in_force = |id: &AttackId| index.get(*id).is_some_and(|o| o.state() == crate::kb::State::Active);
+        let mut sentences = std::collections::BTreeMap::new();
+        for report in corpus.narratives.iter().chain(&corpus.written) {
+            for sentence in &report.sentences {
+                let text = sentence.span.of(&report.text);
+                let foreign = sentence.labels.iter().find(|(id, _)| !in_force(id));
+                assert!(foreign.is_none(), "{}: {foreign:?}: {text}", report.id);
+                // A heading may stand in many of them.
+                if text.len() > 40 {
+                    assert_eq!(sentences.insert(text.to_owned(), &report.id), None, "{}: {text}", report.id);
+                }
+            }
+        }
+        assert!(sentences.len() > 10_000, "{}", sentences.len());
+    }
+
+    #[test]
+    fn what_is_wrong_with_own_reports_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, told) in [
+            ("A sentence.\n", "line 1: a sentence before the first title"),
+            ("=== a\nIt ran.\tT9\n", "line 2: "),
+            ("=== a\nIt ran.\tT1059:sometimes\n", "sometimes"),
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            let error = own_reports(file.path()).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        std::fs::write(file.path(), "=== a\nFirst.\n\nIt ran.\tT1059, T1105:negated\n=== b\n").unwrap();
+        let reports = own_reports(file.path()).unwrap();
+        assert_eq!((reports.len(), reports[0].text.as_str(), reports[0].sentences[1].labels.len()), (2, "First.\n\nIt ran.", 2));
+    }
+
+    #[test]
     fn what_is_wrong_with_labels_is_told() {
         for (labels, told) in [
             ("=== r2\texample\t2\n", "has no labels for report r1"),
