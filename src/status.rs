@@ -1243,8 +1243,8 @@ pub(crate) fn verdict(line: &str, end: usize) -> Option<Status> {
     // What stands before the first mark is of the finding's own cell.
     let behind = cells(line.get(end..)?).skip(1);
     behind.take(8).find_map(|cell| {
-        let cell = cell.trim_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '!' | ',' | ';' | '*' | '_' | '"')).to_lowercase();
-        VERDICTS.iter().find(|(_, words)| words.contains(&&*cell)).map(|(status, _)| *status)
+        let cell = cell.trim_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '!' | ',' | ';' | '*' | '_' | '"'));
+        VERDICTS.iter().find(|(_, words)| words.iter().any(|word| cell.eq_ignore_ascii_case(word))).map(|(status, _)| *status)
     })
 }
 

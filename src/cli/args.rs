@@ -261,10 +261,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 /// A number that need not be there: what follows is easily an input instead.
 fn how_many(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if n > 0 => Ok(n),
-        _ => Err("not a number from 1; inputs go before this option, or write `--similar-groups=5`".to_owned()),
-    }
+    at_least_one(text).map_err(|_| "not a number from 1; inputs go before this option, or write `--similar-groups=5`".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -297,34 +297,69 @@ const CARRIED: f32 = 0.5;
 const CLAUSE_SHARE: f32 = 0.6;
 
 /// Where a sentence of several clauses speaks of a class that no phrase and no artifact names: the word or pair that carries most
-/// of it, where one clause has most of what the ranker's words bring. None where there is one clause, or where all of them tell of it.
-fn told_at(ranker: &LinearRef<'_>, document: &Document, sighting: &Sighting, class: u16) -> Option<Span> {
+/// of it, where one clause has most of what the ranker's words bring. None where there is one clause, whose `carriers` are not asked
+/// for, or where all of them tell of it.
+fn told_at<C: AsRef<[Carrier]>>(document: &Document, sighting: &Sighting, carriers: impl FnOnce() -> C) -> Option<Span> {
     let segment = sighting.segment.span;
     let starts = status::clause_starts(segment.of(document.text()));
     if starts.len() < 2 {
         return None;
     }
-    let parts = carriers_of(ranker, sighting, class);
-    let clause = |span: &Span| starts.partition_point(|start| segment.start + start <= span.start) - 1;
+    let carriers = carriers();
+    let carriers = carriers.as_ref();
+    let clause = |carrier: &Carrier| starts.partition_point(|start| segment.start + start <= carrier.span.start) - 1;
     let mut sums = vec![0.0_f32; starts.len()];
-    parts.iter().for_each(|(span, weight)| sums[clause(span)] += weight);
+    carriers.iter().for_each(|carrier| sums[clause(carrier)] += carrier.share());
     let most = sums.iter().copied().fold(0.0, f32::max);
     if most < CARRIED || most < CLAUSE_SHARE * sums.iter().sum::<f32>() {
         return None;
     }
-    let inside = parts.into_iter().filter(|(span, _)| sums[clause(span)] >= most);
-    inside.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.start.cmp(&a.0.start))).map(|(span, _)| span)
+    let inside = carriers.iter().filter(|carrier| sums[clause(carrier)] >= most);
+    inside.max_by(|a, b| a.share().total_cmp(&b.share()).then(b.span.start.cmp(&a.span.start))).map(|carrier| carrier.span)
 }
 
-/// The words and pairs of a segment that speak for a class, in their order, with what each adds to its score. What stands there
-/// more than once brings its weight in parts.
-fn carriers_of(ranker: &LinearRef<'_>, sighting: &Sighting, class: u16) -> Vec<(Span, f32)> {
+/// A word or pair of a segment that speaks for a class, at one of its places.
+struct Carrier {
+    feature: u64,
+    span: Span,
+    /// What the feature adds to the class's score, at all its places together.
+    weight: f32,
+    places: usize,
+}
+
+impl Carrier {
+    /// What this place brings.
+    fn share(&self) -> f32 {
+        self.weight / self.places as f32
+    }
+}
+
+/// The words and pairs of a segment that speak for a class, in the order of their places.
+fn carriers_of(ranker: &LinearRef<'_>, sighting: &Sighting, class: u16) -> Vec<Carrier> {
     let (words, masked, within) = (&sighting.words, &sighting.masked, sighting.segment.span);
     let weights = ranker.contributions(&features::ranker(words, masked, within), usize::from(class));
     let spans = features::ranker_spans(words, masked, within);
-    let times = |key: u64| spans.iter().filter(|(k, _)| *k == key).count() as f32;
-    let weight = |key: u64| weights.iter().find(|(k, w)| *k == key && *w > 0.0).map(|(_, w)| w / times(key));
-    spans.iter().filter_map(|(key, span)| Some((*span, weight(*key)?))).collect()
+    let carrier = |(feature, span): &(u64, Span)| {
+        let (_, weight) = weights.iter().find(|(f, w)| f == feature && *w > 0.0)?;
+        let places = spans.iter().filter(|(f, _)| f == feature).count();
+        Some(Carrier { feature: *feature, span: *span, weight: *weight, places })
+    };
+    spans.iter().filter_map(carrier).collect()
+}
+
+/// The words and pairs that speak most for a class, as they are shown, with what each adds to its score.
+fn shown_carriers(document: &Document, carriers: &[Carrier]) -> Vec<(String, f32)> {
+    let mut seen = Vec::new();
+    let mut out = Vec::new();
+    for carrier in carriers.iter().filter(|carrier| carrier.weight > 0.02) {
+        if !seen.contains(&carrier.feature) {
+            seen.push(carrier.feature);
+            let words = carrier.span.of(document.text()).split_whitespace().collect::<Vec<_>>();
+            out.push((words.join(" "), carrier.weight));
+        }
+    }
+    out.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    out
 }
 
 /// What the linear status model says of a behaviour at `focus`, and what the cue rules say.
@@ -659,33 +694,17 @@ impl<'a> Model<'a> {
             candidate.by = Finder::Artifact;
             candidate.why.push(format!("{reason} ({pattern})"));
         }
+        let carriers = carriers_of(&self.first.ranker, sighting, class);
         if candidate.by == Finder::Model {
-            candidate.focus = told_at(&self.first.ranker, document, sighting, class).unwrap_or(segment);
+            candidate.focus = told_at(document, sighting, || &carriers).unwrap_or(segment);
         }
-        let words = self.carriers(document, sighting, class);
+        let words = shown_carriers(document, &carriers);
         let shown = if explain { 8 } else { 3 };
         // A word that is the phrase itself says nothing new where weights aren't shown.
         let new = |text: &str| explain || !candidate.why.iter().any(|why| why.eq_ignore_ascii_case(text));
         let words: Vec<_> = words.into_iter().filter(|(text, _)| new(text)).take(shown).collect();
         candidate.why.extend(words.into_iter().map(|(text, weight)| if explain { format!("{text} {weight:+.2}") } else { text }));
         candidate
-    }
-
-    /// The words and pairs that speak most for a class, with what each adds to its score.
-    fn carriers(&self, document: &Document, sighting: &Sighting, class: u16) -> Vec<(String, f32)> {
-        let words = features::ranker(&sighting.words, &sighting.masked, sighting.segment.span);
-        let parts = self.first.ranker.contributions(&words, usize::from(class));
-        let spans = features::ranker_spans(&sighting.words, &sighting.masked, sighting.segment.span);
-        let mut out: Vec<(String, f32)> = parts
-            .into_iter()
-            .filter(|(_, w)| *w > 0.02)
-            .filter_map(|(key, w)| {
-                let (_, span) = spans.iter().find(|(k, _)| *k == key)?;
-                Some((span.of(document.text()).split_whitespace().collect::<Vec<_>>().join(" "), w))
-            })
-            .collect();
-        out.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        out
     }
 
     /// The status of a behaviour at `focus` of a segment, and how likely it is that it is asserted.

@@ -9,7 +9,7 @@ use super::linear::{Example, Linear, LinearRef, Recipe};
 use super::stack::{LINEAR_STATUS_WIDTH, STATUS_WIDTH, StatusViews};
 use super::train::{FirstStageBytes, Ground, Read, Trainer};
 use super::trees::{self, Trees, TreesRef};
-use super::{Given, View, cue_of, features, likeliest_other, status_of, status_views, told_at};
+use super::{Given, View, carriers_of, cue_of, features, likeliest_other, status_of, status_views, told_at};
 use crate::matching::{Scratch, Sighting};
 use crate::status::Status;
 use crate::text::Span;
@@ -55,7 +55,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     fn focus(&self, ranker: &LinearRef<'_>, read: &Read, place: usize, class: u16) -> Span {
         let sighting = &read.sightings[place];
         let named = self.named_at(sighting, class);
-        named.or_else(|| told_at(ranker, &read.document, sighting, class)).unwrap_or(sighting.segment.span)
+        named.or_else(|| told_at(&read.document, sighting, || carriers_of(ranker, sighting, class))).unwrap_or(sighting.segment.span)
     }
 
     /// Where an artifact or a phrase names a class.
@@ -137,7 +137,6 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
         let heard = views.iter().flatten().any(|v| v.heard.is_some());
         let width = if heard { STATUS_WIDTH } else { LINEAR_STATUS_WIDTH };
         let items = self.items(reads, narratives, sentences, stages);
-        let none = self.ids.len() as u16;
         let whole_stage = &stages[self.options.folds];
         // The reports are the first of the items, and have views.
         let beside: Vec<Vec<View>> = items[reads.len()..]
@@ -185,7 +184,7 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
                         let objects = sighting.phrases.iter().map(|h| h.object).chain(sighting.artifacts.iter().map(|h| h.object));
                         let named = objects.filter_map(|object| self.class_of.get(&object).copied());
                         let labelled = read.labels[place].iter().map(|l| l.0);
-                        let classes: BTreeSet<u16> = named.chain(labelled).chain(views[place].likely(none)).collect();
+                        let classes: BTreeSet<u16> = named.chain(labelled).chain(views[place].likely(self.none())).collect();
                         let focuses = classes.into_iter().map(|class| (class, self.focus(&ranker, read, place, class)));
                         let apart = focuses.filter(|(_, focus)| *focus != sighting.segment.span);
                         let own = apart.map(|(class, focus)| (class, judge(place, focus))).collect();

@@ -10,11 +10,10 @@ import json
 import sys
 
 import torch
-from safetensors import safe_open
 from tokenizers import BertWordPieceTokenizer
 
 from bert import pretrained
-from train import Lessons, read, scores
+from train import Lessons, read, saved, scores
 
 
 def main():
@@ -25,9 +24,7 @@ def main():
     ap.add_argument("--most", type=float, default=0.002, help="fail where a probability differs by more")
     ap.add_argument("--cases", action="store_true", help="write what PyTorch says of the lessons, the best three of each")
     args = ap.parse_args()
-    with safe_open(args.weights, "pt") as f:
-        meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
-    classes, pieces = json.loads(meta["classes"]), json.loads(meta["pieces"])
+    state, classes, pieces = saved(args.weights)
     model = pretrained(args.base, len(classes) + 1)
     model.words = torch.nn.Embedding(len(pieces), state["words.weight"].shape[1])
     model.layers = model.layers[: 1 + max(int(k.split(".")[1]) for k in state if k.startswith("layers."))]
