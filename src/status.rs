@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 /// How a text stands to a behaviour that it names. The order is from what weighs most in a report: the status
@@ -953,6 +953,38 @@ static CUE_BEGINNINGS: LazyLock<Vec<u128>> =
 /// The words of every cue.
 static CUE_WORDS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| CUES.iter().map(|cue| cue.words.split(' ').collect()).collect());
 
+/// The cues by the word that they begin with.
+struct CueIndex {
+    whole: FxHashMap<&'static str, Vec<u16>>,
+    /// Those whose first word has any ending, and how such words begin.
+    stems: Vec<(&'static str, u16)>,
+    stem_beginnings: u128,
+}
+
+impl CueIndex {
+    /// Adds the cues, by their places, that may begin with a word.
+    fn add(&self, word: &str, beginning: u128, to: &mut Vec<u16>) {
+        to.extend(self.whole.get(word).into_iter().flatten());
+        if beginning & self.stem_beginnings != 0 {
+            to.extend(self.stems.iter().filter(|(stem, _)| word.starts_with(stem)).map(|(_, cue)| cue));
+        }
+    }
+}
+
+static CUE_INDEX: LazyLock<CueIndex> = LazyLock::new(|| {
+    let mut index = CueIndex { whole: FxHashMap::default(), stems: Vec::new(), stem_beginnings: 0 };
+    for (cue, words) in (0..).zip(CUE_WORDS.iter()) {
+        match words[0].strip_suffix('*') {
+            Some(stem) => {
+                index.stems.push((stem, cue));
+                index.stem_beginnings |= beginning(stem);
+            }
+            None => index.whole.entry(words[0]).or_default().push(cue),
+        }
+    }
+    index
+});
+
 /// How many words a cue takes at the beginning of `words`.
 fn is_match(pattern: &[&str], words: &[(Cow<'_, str>, usize)]) -> Option<usize> {
     let (wanted, rest) = pattern.split_first()?;
@@ -1007,10 +1039,18 @@ impl Scene<'_> {
 
     /// The status that the first cue which applies stands for.
     fn by_table(&self) -> Option<Status> {
+        let mut possible = Vec::new();
+        for ((word, _), beginning) in self.words.iter().zip(&self.beginnings) {
+            CUE_INDEX.add(word, *beginning, &mut possible);
+        }
+        possible.sort_unstable();
+        possible.dedup();
         // Most cues have a word that the sentence has not: their beginnings tell, all at once.
         let there = self.beginnings.iter().fold(0, |bits, word| bits | word);
-        let possible = CUES.iter().zip(CUE_WORDS.iter()).zip(CUE_BEGINNINGS.iter()).filter(|(_, needed)| *needed & there == **needed);
-        possible.map(|(cue, _)| cue).find(|(cue, words)| self.applies(cue, words)).map(|(cue, _)| cue.status)
+        possible.into_iter().map(usize::from).find_map(|at| {
+            let needed = CUE_BEGINNINGS[at];
+            (needed & there == needed && self.applies(&CUES[at], &CUE_WORDS[at])).then_some(CUES[at].status)
+        })
     }
 
     fn applies(&self, cue: &Cue, words: &[&str]) -> bool {
@@ -1240,8 +1280,13 @@ fn cells(text: &str) -> impl Iterator<Item = &str> {
 /// What a list or a table says of a finding that ends at `end` (bytes) of a line: `Keylogging - not seen`, `| T1053.005 | no |`. None
 /// where no cell behind it is a verdict and nothing else.
 pub(crate) fn verdict(line: &str, end: usize) -> Option<Status> {
+    let behind = line.get(end..)?;
+    // A mark of a cell is no letter; of most sentences that is all to know.
+    if !behind.bytes().any(|b| matches!(b, b'|' | b'\t' | b':' | b'-' | b'=' | b'(' | b')' | b'[' | b']') || !b.is_ascii()) {
+        return None;
+    }
     // What stands before the first mark is of the finding's own cell.
-    let behind = cells(line.get(end..)?).skip(1);
+    let behind = cells(behind).skip(1);
     behind.take(8).find_map(|cell| {
         let cell = cell.trim_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '!' | ',' | ';' | '*' | '_' | '"'));
         VERDICTS.iter().find(|(_, words)| words.iter().any(|word| cell.eq_ignore_ascii_case(word))).map(|(status, _)| *status)
@@ -1255,13 +1300,17 @@ pub(crate) fn clause_starts(sentence: &str) -> Vec<usize> {
     std::iter::once(0).chain(inner.map(|i| words[i].1)).collect()
 }
 
-/// What a sentence's words say of the status of a behaviour that takes `start..end` (bytes) in it. `heading` is
-/// the heading above it. None where no cue speaks: such a sentence asserts.
-pub(crate) fn by_cues(sentence: &str, start: usize, end: usize, heading: &str) -> Option<Status> {
-    let scene = Scene::new(sentence, start, end);
+/// Whether everything under a heading is the defender's.
+pub(crate) fn heads_advice(heading: &str) -> bool {
     let heading = heading.to_lowercase();
     let of_adversary = ["evasion", "evad", "bypass", "anti"].iter().any(|h| heading.contains(h));
-    let advice = !of_adversary && DEFENSIVE_HEADINGS.iter().any(|h| heading.contains(h));
+    !of_adversary && DEFENSIVE_HEADINGS.iter().any(|h| heading.contains(h))
+}
+
+/// What a sentence's words say of the status of a behaviour that takes `start..end` (bytes) in it, under a heading of
+/// [advice](heads_advice) or not. None where no cue speaks: such a sentence asserts.
+pub(crate) fn by_cues(sentence: &str, start: usize, end: usize, advice: bool) -> Option<Status> {
+    let scene = Scene::new(sentence, start, end);
     if scene.is_instruction() || advice && !scene.is_act_of_adversary() || scene.is_act_of_defender() {
         return Some(Defensive);
     }
@@ -1293,9 +1342,9 @@ mod tests {
         let text = "We did not find a web shell but did see lateral movement over RDP.";
         let at = |part: &str| (text.find(part).unwrap(), text.find(part).unwrap() + part.len());
         let (s, e) = at("web shell");
-        assert_eq!(by_cues(text, s, e, ""), Some(Negated));
+        assert_eq!(by_cues(text, s, e, false), Some(Negated));
         let (s, e) = at("lateral movement over RDP");
-        assert_eq!(by_cues(text, s, e, ""), None);
+        assert_eq!(by_cues(text, s, e, false), None);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::index::Index;
 use crate::kb::id::{AttackId, Kind};
 use crate::text::token::{Tokenizer, Word};
-use crate::text::{Document, Segment, Span};
+use crate::status;
+use crate::text::{Document, Segment, SegmentKind, Span};
 
 /// Which finder came upon a piece of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -63,6 +64,8 @@ pub(crate) struct Sighting {
     pub(crate) artifacts: Vec<artifacts::Hit>,
     /// Names of groups, software that is malware, and campaigns: the model doesn't see them.
     pub(crate) masked: Vec<Span>,
+    /// A heading under which everything is the defender's.
+    pub(crate) heads_advice: bool,
 }
 
 impl<'a, D: AsRef<[u8]>> Finders<'a, D> {
@@ -80,7 +83,8 @@ impl<'a, D: AsRef<[u8]>> Finders<'a, D> {
         let phrases = self.phrases.find(text, &words, &mut scratch.tokenizer, &mut scratch.phrases);
         let artifacts = self.artifacts.find(text, segment.span);
         let masked = phrases.iter().filter(|h| self.hides_from_model(h)).map(|h| h.span).collect();
-        Sighting { segment, words, ids, phrases, artifacts, masked }
+        let heads_advice = segment.kind == SegmentKind::Heading && status::heads_advice(piece);
+        Sighting { segment, words, ids, phrases, artifacts, masked, heads_advice }
     }
 
     /// Reads a whole document, segment by segment.

@@ -423,17 +423,15 @@ fn fit(at: usize, stems: &[U16], ids: &[(Option<u16>, bool)]) -> Option<Fit> {
     if n > places.len() {
         return None;
     }
-    let mut missing = 0;
+    let (mut missing, may_miss) = (0, usize::from(n >= MISSING_FROM));
     for (i, stem) in stems.iter().enumerate() {
         // The nearest place that no earlier stem of the phrase has taken.
         let place = (from..to).filter(|p| ids[*p].0 == Some(stem.get()) && !places[..i].contains(p)).min_by_key(|p| p.abs_diff(at));
         match place {
             Some(place) => places[i] = place,
+            None if missing == may_miss => return None,
             None => missing += 1,
         }
-    }
-    if missing > usize::from(n >= MISSING_FROM) {
-        return None;
     }
     let found: Vec<usize> = places[..n].iter().copied().filter(|p| *p != usize::MAX).collect();
     let (first, last) = (*found.iter().min()?, *found.iter().max()?);

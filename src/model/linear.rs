@@ -507,9 +507,13 @@ impl<'a> LinearRef<'a> {
 
     fn cells(&self, feature: u32) -> &'a [U16] {
         let f = feature as usize;
+        if self.cells.len() == self.tails.len() {
+            // No feature is without a weight: each has one.
+            return &self.cells[f..=f];
+        }
         let block = f / BLOCK;
-        let before: usize = self.counts[block * BLOCK..f].iter().map(|c| usize::from(c.get())).sum();
-        let start = self.starts[block].get() as usize + before;
+        let before: u32 = self.counts[block * BLOCK..f].iter().map(|c| u32::from(c.get())).sum();
+        let start = (self.starts[block].get() + before) as usize;
         let range = start..start + usize::from(self.counts[f].get());
         self.cells.get(range).unwrap_or_default()
     }
@@ -549,16 +553,10 @@ impl<'a> LinearRef<'a> {
 
     /// What each feature of a segment adds to one class's score, by the feature's hash.
     pub(crate) fn contributions(&self, features: &[Feature], class: usize) -> Vec<(u64, f32)> {
-        let vector = self.vector(features);
-        let mut known = vector.iter();
-        let mut out = Vec::new();
-        for (key, _) in features.iter().filter(|(key, _)| self.place(*key).is_some()) {
-            let Some((f, v)) = known.next() else { break };
-            if let Some((_, w)) = self.row(*f).find(|(c, _)| *c == class) {
-                out.push((*key, w * v));
-            }
-        }
-        out
+        // The features that are known, in their order, are those of the vector.
+        let known = features.iter().filter(|(key, _)| self.place(*key).is_some());
+        let weight = |f: u32| self.row(f).find(|(c, _)| *c == class).map(|(_, w)| w);
+        known.zip(self.vector(features)).filter_map(|((key, _), (f, v))| Some((*key, weight(f)? * v))).collect()
     }
 }
 

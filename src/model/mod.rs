@@ -763,10 +763,10 @@ pub(crate) fn cue_of(document: &Document, sightings: &[Sighting], place: usize, 
         return (verdict != Status::Asserted).then_some(verdict);
     }
     let segment = sightings[place].segment;
-    let heading = segment.heading.and_then(|h| sightings.get(h as usize)).map(|s| s.segment.span.of(document.text())).unwrap_or_default();
+    let advice = segment.heading.and_then(|h| sightings.get(h as usize)).is_some_and(|heading| heading.heads_advice);
     let inside = Span::new(focus.start.clamp(segment.span.start, segment.span.end), focus.end.clamp(segment.span.start, segment.span.end));
     let text = segment.span.of(document.text());
-    status::by_cues(text, inside.start - segment.span.start, inside.end - segment.span.start, heading)
+    status::by_cues(text, inside.start - segment.span.start, inside.end - segment.span.start, advice)
 }
 
 /// One line about the model of an index, for `kb info`.

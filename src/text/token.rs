@@ -248,7 +248,8 @@ fn special(chunk: &str) -> Option<&'static str> {
     if bytes[0].is_ascii_digit() && is_ip(chunk) {
         return Some("ip");
     }
-    if chunk.contains("[.]") || chunk.contains("(.)") || chunk.contains("[dot]") {
+    let brackets = bytes.iter().any(|b| matches!(b, b'[' | b'('));
+    if brackets && (chunk.contains("[.]") || chunk.contains("(.)") || chunk.contains("[dot]")) {
         return Some("domain");
     }
     if let Some(dot) = chunk.rfind('.') {
