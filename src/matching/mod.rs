@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::index::Index;
 use crate::kb::id::{AttackId, Kind};
-use crate::text::token::{Tokenizer, Word};
 use crate::status;
+use crate::text::token::{Tokenizer, Word};
 use crate::text::{Document, Segment, SegmentKind, Span};
 
 /// Which finder came upon a piece of evidence.
