@@ -119,10 +119,18 @@ fn hint<D: AsRef<[u8]>>(index: &Index<D>, query: &str) -> String {
     if query.parse::<ttpmap::AttackId>().is_ok() {
         return format!(" (no such ID in the {} domain; `--domain` chooses another, `ttpmap update` a newer release)", index.domain());
     }
+    let query = query.trim().to_lowercase();
+    if query.strip_prefix("ds").is_some_and(|number| number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit())) {
+        return String::from(" (ATT&CK's data sources gave way to data components, DC and four digits, and detection strategies, DET)");
+    }
+    let alike = |name: &str| strsim::jaro_winkler(&name.to_lowercase(), &query);
     let mut near: Vec<(f64, String)> = index
         .objects()
         .filter(|o| o.state() == State::Active && o.id().kind() != Kind::Analytic)
-        .map(|o| (strsim::jaro_winkler(&o.name().to_lowercase(), &query.trim().to_lowercase()), format!("{} ({})", o.name(), o.id())))
+        .filter_map(|o| {
+            let names = std::iter::once(o.name()).chain(o.aliases()).map(|name| (alike(name), name));
+            names.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(score, name)| (score, format!("{name} ({})", o.id())))
+        })
         .filter(|(score, _)| *score >= 0.78)
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));

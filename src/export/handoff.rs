@@ -42,6 +42,13 @@ impl HandOff {
         list.iter().filter(|f| self.wants(f.status))
     }
 
+    /// How many techniques of each status are not handed on, in words; empty where all are.
+    pub fn left_out(&self, mapping: &Mapping) -> String {
+        let count = |status: Status| mapping.techniques.iter().filter(|f| f.status == status).count();
+        let left = Status::ALL.into_iter().filter(|status| !self.wants(*status)).map(|status| (status, count(status)));
+        left.filter(|(_, count)| *count > 0).map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ")
+    }
+
     /// The evidence that is handed on with a technique, by place; never empty for one that is itself.
     pub fn evidence<'m>(&self, found: &'m Found) -> impl Iterator<Item = &'m Evidence> {
         found.evidence.iter().filter(|e| self.wants(e.status))

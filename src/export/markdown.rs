@@ -36,9 +36,9 @@ pub fn page<D: AsRef<[u8]>>(index: &Index<D>, source: &Source, document: &Docume
     let kinds = if found.len() > 1 { kinds.replace("was used", "were used") } else { kinds };
     let version = concat!("ttpmap ", env!("CARGO_PKG_VERSION"));
     let _ = writeln!(out, "{count} {kinds}, by ATT&CK {} {}. Mapped by {version}.", index.domain(), escape(index.version()));
-    let left = mapping.techniques.len() - found.len();
-    if left > 0 {
-        let _ = writeln!(out, "Left out: {left} spoken of, but not as done.");
+    let left = hand_off.left_out(mapping);
+    if !left.is_empty() {
+        let _ = writeln!(out, "Left out: {left}.");
     }
     if !found.is_empty() {
         let others = !hand_off.statuses.is_empty();

@@ -75,7 +75,8 @@ impl<'a, D: AsRef<[u8]>> Finders<'a, D> {
 
     /// Reads one segment.
     pub(crate) fn read(&self, text: &str, segment: Segment, scratch: &mut Scratch) -> Sighting {
-        let mut words = Vec::new();
+        // A word takes some six bytes.
+        let mut words = Vec::with_capacity(segment.span.len() / 6 + 4);
         scratch.tokenizer.words(text, segment.span, &mut words);
         let piece = segment.span.of(text);
         let shift = |span: Span| Span::new(span.start + segment.span.start, span.end + segment.span.start);

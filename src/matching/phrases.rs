@@ -179,6 +179,8 @@ pub(crate) struct Phrases<'a, D> {
     stems: &'a [StemRecord],
     /// The stems, in their order: read out once, for they are compared often.
     texts: Vec<&'a str>,
+    /// The beginnings of the longer stems, one bit for each that hashes to its place.
+    beginnings: Vec<u64>,
     phrases: &'a [PhraseRecord],
     tokens: &'a [U16],
     anchors: &'a [U32],
@@ -191,14 +193,32 @@ pub(crate) struct Scratch {
     /// Misspelt words that were looked up: hash of the form to stem id.
     corrected: FxHashMap<u64, Option<u16>>,
     ids: Vec<(Option<u16>, bool)>,
+    joined: String,
+}
+
+/// Bytes that a long word's stem has in common with it: endings are what stemming changes.
+const BEGINNING: usize = 5;
+/// Bits of the table of beginnings.
+const BEGINNINGS: usize = 1 << 16;
+
+/// Where a word's beginning stands in the table; None for a word that is no longer than that.
+fn beginning(word: &[u8]) -> Option<(usize, u64)> {
+    let hash = fnv1a(&[word.get(..BEGINNING)?]) as usize % BEGINNINGS;
+    Some((hash / 64, 1 << (hash % 64)))
 }
 
 impl<'a, D: AsRef<[u8]>> Phrases<'a, D> {
     pub(crate) fn new(index: &'a Index<D>) -> Phrases<'a, D> {
+        let texts: Vec<&str> = index.section::<Str>(tag::STEM_TEXTS).iter().map(|s| index.string(*s)).collect();
+        let mut beginnings = vec![0; BEGINNINGS / 64];
+        for (word, bit) in texts.iter().filter_map(|text| beginning(text.as_bytes())) {
+            beginnings[word] |= bit;
+        }
         Phrases {
             index,
             stems: index.section(tag::STEMS),
-            texts: index.section::<Str>(tag::STEM_TEXTS).iter().map(|s| index.string(*s)).collect(),
+            texts,
+            beginnings,
             phrases: index.section(tag::PHRASES),
             tokens: index.section(tag::PHRASE_TOKENS),
             anchors: index.section(tag::ANCHORS),
@@ -219,6 +239,13 @@ impl<'a, D: AsRef<[u8]>> Phrases<'a, D> {
     fn stem_id(&self, hash: u64) -> Option<u16> {
         let at = self.stems.binary_search_by_key(&hash, |s| s.hash.get()).ok()?;
         Some(self.stems[at].id.get())
+    }
+
+    /// Whether the vocabulary may have the stem of a lower-case word. Stemming a word costs more than all else that is done
+    /// for it, and two words are seldom one that a phrase has.
+    fn may_be_stemmed(&self, word: &str) -> bool {
+        let long = word.len() >= BEGINNING + 4;
+        !long || beginning(word.as_bytes()).is_none_or(|(word, bit)| self.beginnings[word] & bit != 0)
     }
 
     /// The stem of the vocabulary one edit away from a long word that is not in it.
@@ -266,8 +293,11 @@ impl<'a, D: AsRef<[u8]>> Phrases<'a, D> {
             if at + 1 < words.len() && words[at + 1].start - words[at].end == 1 {
                 let (first, second) = (words[at].span().of(text), words[at + 1].span().of(text));
                 if first.len() + second.len() <= 40 {
-                    let joined = format!("{first}{second}").to_lowercase();
-                    if let Some(id) = self.stem_id(tokenizer.stem_hash(&joined)) {
+                    let joined = &mut scratch.joined;
+                    joined.clear();
+                    joined.extend([first, second].into_iter().flat_map(str::chars).flat_map(char::to_lowercase));
+                    let id = self.may_be_stemmed(joined).then(|| self.stem_id(tokenizer.stem_hash(joined))).flatten();
+                    if let Some(id) = id {
                         self.joined(at, id, &words, &scratch.ids, text, &mut hits);
                     }
                 }

@@ -142,7 +142,8 @@ pub(crate) fn status(
 ) -> Vec<Feature> {
     let sighting = &sightings[place];
     let words: Vec<&Word> = sighting.words.iter().filter(|w| !w.is(PIECE) && !w.is(PART)).collect();
-    let mut hashes = Vec::new();
+    // As many as a word makes, and those of the neighbours.
+    let mut hashes = Vec::with_capacity(words.len() * 7 + 40);
     let whole = focus == sighting.segment.span;
     let (mut earlier, mut before) = (named("start", 1), named("start", 0));
     for (i, word) in words.iter().enumerate() {
