@@ -70,7 +70,7 @@ impl FromStr for Status {
 struct Cue {
     status: Status,
     /// Words in lower case, one blank between; `*` at the end of a word stands for any ending, `..` for up to four
-    /// words.
+    /// words. The first is no `..`, and has two letters or more before a `*`.
     words: &'static str,
     reach: Reach,
 }
@@ -1281,7 +1281,7 @@ fn cells(text: &str) -> impl Iterator<Item = &str> {
 /// where no cell behind it is a verdict and nothing else.
 pub(crate) fn verdict(line: &str, end: usize) -> Option<Status> {
     let behind = line.get(end..)?;
-    // A mark of a cell is no letter; of most sentences that is all to know.
+    // Every mark that [`cells`] splits at is one of these bytes or not ASCII; most sentences have none.
     if !behind.bytes().any(|b| matches!(b, b'|' | b'\t' | b':' | b'-' | b'=' | b'(' | b')' | b'[' | b']') || !b.is_ascii()) {
         return None;
     }
@@ -1355,6 +1355,11 @@ mod tests {
             ("Cobalt Strike: none.", "Cobalt Strike", Some(Negated)),
             ("Kerberoasting (confirmed)", "Kerberoasting", Some(Asserted)),
             ("- LSASS dump — blocked", "LSASS dump", Some(Prevented)),
+            ("Web shell\tno", "Web shell", Some(Negated)),
+            ("Keylogger = none", "Keylogger", Some(Negated)),
+            ("Kerberoasting [no]", "Kerberoasting", Some(Negated)),
+            ("Golden ticket – n/a", "Golden ticket", Some(Negated)),
+            ("Ransomware → blocked", "Ransomware", Some(Prevented)),
             ("Exfiltration over DNS -> to be confirmed", "Exfiltration over DNS", Some(Hypothetical)),
             ("DNS tunnelling - N/A", "DNS tunnelling", Some(Negated)),
             // A sentence is no verdict, nor is what stands before the name or in its own cell.
@@ -1367,6 +1372,23 @@ mod tests {
         }
         assert_eq!(verdict("short", 99), None);
         assert_eq!(verdict("é", 1), None);
+    }
+
+    #[test]
+    fn every_cue_is_looked_up_by_its_first_word() {
+        for (at, words) in CUE_WORDS.iter().enumerate() {
+            let first = words[0].trim_end_matches('*');
+            let mut found = Vec::new();
+            CUE_INDEX.add(first, beginning(first), &mut found);
+            assert!(found.contains(&(at as u16)), "{words:?}");
+            assert!(words[0] != ".." && (first == words[0] || first.len() >= 2), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn headings_of_advice_are_told_from_those_of_evasion() {
+        assert!(heads_advice("Mitigations") && heads_advice("RECOMMENDATIONS FOR DEFENDERS"));
+        assert!(!heads_advice("Defense evasion and detection bypass") && !heads_advice("Persistence") && !heads_advice(""));
     }
 
     #[test]

@@ -121,14 +121,15 @@ fn hint<D: AsRef<[u8]>>(index: &Index<D>, query: &str) -> String {
     }
     let query = query.trim().to_lowercase();
     if query.strip_prefix("ds").is_some_and(|number| number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit())) {
-        return String::from(" (ATT&CK's data sources gave way to data components, DC and four digits, and detection strategies, DET)");
+        return String::from(" (ATT&CK has no data sources any more: see data components, DC, and detection strategies, DET)");
     }
     let alike = |name: &str| strsim::jaro_winkler(&name.to_lowercase(), &query);
     let mut near: Vec<(f64, String)> = index
         .objects()
         .filter(|o| o.state() == State::Active && o.id().kind() != Kind::Analytic)
         .filter_map(|o| {
-            let names = std::iter::once(o.name()).chain(o.aliases()).map(|name| (alike(name), name));
+            // Of names that are equally near, its own.
+            let names = o.aliases().chain(std::iter::once(o.name())).map(|name| (alike(name), name));
             names.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(score, name)| (score, format!("{name} ({})", o.id())))
         })
         .filter(|(score, _)| *score >= 0.78)

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use zerocopy::byteorder::little_endian::{F32, U32};
 
-use super::arithmetic::{LANES, gelu, largest, normalise, softmax_padded, whole as rounded};
+use super::WHOLE;
+use super::arithmetic::{LANES, exp, gelu, largest, normalise, softmax_padded, whole as rounded};
 use super::kernel::{BLOCK, Kernel, Sums, TILE, WIDE, Work, limit};
 use crate::index::Index;
 
@@ -104,6 +105,9 @@ pub(super) struct Layers {
     types: Vec<f32>,
     norms: [Vec<f32>; 2],
     layers: Vec<Layer>,
+    /// What each piece says for each technique and none, and how much it is heard for each.
+    pieces: Matrix,
+    /// What is asked of a text as a whole.
     heads: Matrix,
 }
 
@@ -138,6 +142,8 @@ impl Batch {
 /// Sizes of a file are believed up to here.
 const MAX_WIDTH: usize = 4096;
 const MAX_LAYERS: usize = 48;
+/// Techniques and none; some 700 in use.
+const MAX_TECHNIQUES: usize = 1 << 12;
 
 /// Takes lists off the front of a long one.
 fn take<'b, T>(from: &mut &'b [T], count: usize) -> Option<&'b [T]> {
@@ -153,12 +159,13 @@ fn floats(from: &mut &[F32], count: usize) -> Option<Vec<f32>> {
 impl Layers {
     pub(super) fn open<D: AsRef<[u8]>>(file: &Index<D>) -> Option<Layers> {
         let sizes: &[U32] = file.section(*b"ESIZ");
-        let [width, inner, layers, rows] = sizes else { return None };
-        let [width, inner, count, rows] = [width, inner, layers, rows].map(|n| n.get() as usize);
+        let [width, inner, layers, techniques, rest] = sizes else { return None };
+        let [width, inner, count, techniques, rest] = [width, inner, layers, techniques, rest].map(|n| n.get() as usize);
         let sane = (1..=MAX_WIDTH).contains(&width)
             && (1..=4 * MAX_WIDTH).contains(&inner)
             && (1..=MAX_LAYERS).contains(&count)
-            && rows <= 1 << 16;
+            && (2..=MAX_TECHNIQUES).contains(&techniques)
+            && rest == WHOLE;
         if !sane || !width.is_multiple_of(HEAD) || !inner.is_multiple_of(2) {
             return None;
         }
@@ -183,12 +190,13 @@ impl Layers {
                 norms: [floats(&mut left, width)?, floats(&mut left, width)?, floats(&mut left, width)?, floats(&mut left, width)?],
             });
         }
-        let heads = matrix(rows, width, &mut left)?;
+        let pieces = matrix(2 * techniques, width, &mut left)?;
+        let heads = matrix(rest, width, &mut left)?;
         let word_scales: &[F32] = file.section(*b"EWRS");
         let words = file.range(*b"EWRD")?;
         let whole = left.is_empty() && weights.is_empty() && words.len() == word_scales.len() * width;
         let word_scales = word_scales.iter().map(|f| f.get()).collect();
-        whole.then_some(Layers { width, words, word_scales, places, types, norms, layers, heads })
+        whole.then_some(Layers { width, words, word_scales, places, types, norms, layers, pieces, heads })
     }
 
     /// Pieces in the vocabulary.
@@ -196,9 +204,9 @@ impl Layers {
         self.word_scales.len()
     }
 
-    /// Numbers of an answer.
-    pub(super) fn answers(&self) -> usize {
-        self.heads.rows()
+    /// Numbers of an answer: of techniques and none, and of what is asked of the text as a whole.
+    pub(super) fn answers(&self) -> [usize; 2] {
+        [self.pieces.rows() / 2, self.heads.rows()]
     }
 
     #[inline(always)]
@@ -340,22 +348,79 @@ impl Work for Read<'_> {
             layer.down.product(kernel, file, &whole, &mut narrow);
             add(&mut x, &narrow, &layer.norms[2], &layer.norms[3]);
         }
-        // The mean over each text's own pieces.
-        let mut means = Vec::with_capacity(batch.texts.len() * width);
-        let mut first = 0;
-        for text in &batch.texts {
-            let mut mean = vec![0.0_f32; width];
-            for row in x[first * width..(first + text.own) * width].chunks_exact(width) {
+        whole.of(&x, width);
+        all.pieces.product(kernel, file, &whole, &mut wide);
+        let [techniques, rest] = all.answers();
+        let mut answers = vec![0.0; batch.texts.len() * (techniques + rest)];
+        let mut means = vec![0.0; batch.texts.len() * width];
+        let (mut said, mut rows) = (&wide[..], &x[..]);
+        for ((text, answer), mean) in batch.texts.iter().zip(answers.chunks_exact_mut(techniques + rest)).zip(means.chunks_exact_mut(width))
+        {
+            let (of_text, behind) = said.split_at(text.own * 2 * techniques);
+            said = behind;
+            attended(of_text, &mut answer[..techniques]);
+            // The mean over the text's own pieces.
+            let (of_text, behind) = rows.split_at(text.own * width);
+            rows = behind;
+            for row in of_text.chunks_exact(width) {
                 for (m, x) in mean.iter_mut().zip(row) {
                     *m += x;
                 }
             }
-            means.extend(mean.into_iter().map(|m| m / text.own as f32));
-            first += text.own;
+            mean.iter_mut().for_each(|m| *m /= text.own as f32);
         }
         whole.of(&means, width);
-        let mut answers = Vec::new();
-        all.heads.product(kernel, file, &whole, &mut answers);
+        all.heads.product(kernel, file, &whole, &mut narrow);
+        for (answer, heads) in answers.chunks_exact_mut(techniques + rest).zip(narrow.chunks_exact(rest)) {
+            answer[techniques..].copy_from_slice(heads);
+        }
         answers
+    }
+}
+
+/// The attention of each technique to the pieces of a text (Mullenbach et al. 2018). `said` has for each piece what it says for
+/// each technique, and behind it how much it is heard for each; into `out` goes the mean of the former, weighted by the softmax of
+/// the latter over the pieces.
+#[inline(always)]
+fn attended(said: &[f32], out: &mut [f32]) {
+    let count = out.len();
+    let mut tops = vec![f32::NEG_INFINITY; count];
+    for piece in said.chunks_exact(2 * count) {
+        for (top, heard) in tops.iter_mut().zip(&piece[count..]) {
+            *top = if *heard > *top { *heard } else { *top };
+        }
+    }
+    let mut totals = vec![0.0_f32; count];
+    out.fill(0.0);
+    for piece in said.chunks_exact(2 * count) {
+        let (says, heard) = piece.split_at(count);
+        let sums = totals.iter_mut().zip(out.iter_mut());
+        for (((says, heard), top), (total, out)) in says.iter().zip(heard).zip(&tops).zip(sums) {
+            let weight = exp(*heard - *top);
+            *total += weight;
+            *out += weight * says;
+        }
+    }
+    for (out, total) in out.iter_mut().zip(&totals) {
+        *out /= total;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn techniques_hear_the_pieces_that_speak_of_them() {
+        // Three pieces, two techniques: what is said for each, then how much is heard.
+        let said = |heard: [[f32; 2]; 3]| {
+            let says = [[1.0, 4.0], [2.0, 5.0], [6.0, 0.0]];
+            says.into_iter().zip(heard).flat_map(|(says, heard)| [says[0], says[1], heard[0], heard[1]]).collect::<Vec<f32>>()
+        };
+        let mut out = [9.0; 2];
+        attended(&said([[0.5, -2.0]; 3]), &mut out);
+        assert!((out[0] - 3.0).abs() < 1e-6 && (out[1] - 3.0).abs() < 1e-6, "all alike: the mean, {out:?}");
+        attended(&said([[-200.0, 0.0], [0.0, 50.0], [0.0, 0.0]]), &mut out);
+        assert!((out[0] - 4.0).abs() < 1e-6 && (out[1] - 5.0).abs() < 1e-6, "{out:?}");
     }
 }

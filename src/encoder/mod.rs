@@ -20,6 +20,7 @@ use zerocopy::byteorder::little_endian::U32;
 use crate::index::format::Writer;
 use crate::index::{self, Index};
 use crate::kb::id::AttackId;
+use crate::status::Status;
 use input::Input;
 use kernel::Processor;
 use layers::Layers;
@@ -41,7 +42,7 @@ pub struct About {
     pub date: String,
 }
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Why a model file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +168,9 @@ pub fn build(weights: &[u8], joined: &[u8], about: &About) -> Result<Vec<u8>, We
     Ok(writer.finish())
 }
 
+/// What is asked of a text as a whole: behaviour, and each status.
+const WHOLE: usize = 1 + Status::ALL.len();
+
 /// Pieces of a segment and of its context that are read, marks included.
 const OWN: usize = 64;
 const CONTEXT: usize = 32;
@@ -203,7 +207,7 @@ impl Encoder {
         let labels = keys.iter().map(|k| AttackId::from_key(k.get())).collect::<Option<Vec<_>>>()?;
         let pieces = Pieces::new(std::str::from_utf8(file.raw(*b"EPIE")).ok()?)?;
         let layers = Layers::open(&file)?;
-        let fits = layers.words() == pieces.len() && layers.answers() == labels.len() + 1 + 1 + 6 && !labels.is_empty();
+        let fits = layers.words() == pieces.len() && layers.answers() == [labels.len() + 1, WHOLE] && !labels.is_empty();
         fits.then(|| Encoder { file, pieces, layers, labels, processor: Processor::all().pop().unwrap_or(Processor::Plain) })
     }
 
@@ -237,7 +241,7 @@ impl Encoder {
     fn answer(&self, batch: &mut layers::Batch, out: &mut Vec<Said>) {
         let file = <[i8]>::ref_from_bytes(self.file.bytes()).unwrap_or_default();
         let answers = self.processor.run(layers::Read { layers: &self.layers, file, batch });
-        for mut row in answers.chunks_exact(self.layers.answers()).map(<[f32]>::to_vec) {
+        for mut row in answers.chunks_exact(self.layers.answers().iter().sum()).map(<[f32]>::to_vec) {
             let statuses = row.split_off(self.labels.len() + 2);
             let behaviour = row.pop().unwrap_or_default();
             let mut said = Said { techniques: row, behaviour: 1.0 / (1.0 + arithmetic::exp(-behaviour)), ..Said::default() };
@@ -326,6 +330,77 @@ mod tests {
         let model = EncoderModel::verify(bytes).unwrap();
         assert_eq!(model.digest(), published().sha256);
         assert!(published().url.starts_with("https://"));
+    }
+
+    /// What tools/encoder would write of a very small encoder: one layer of one head, two techniques, weights by chance.
+    fn small() -> Vec<u8> {
+        const WIDTH: usize = 32;
+        let pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b"];
+        let layer = |name: &str| format!("layers.0.{name}");
+        let mut shapes = vec![
+            ("words.weight".to_owned(), vec![pieces.len(), WIDTH]),
+            ("places.weight".to_owned(), vec![layers::PLACES, WIDTH]),
+            ("types.weight".to_owned(), vec![2, WIDTH]),
+            ("norm.weight".to_owned(), vec![WIDTH]),
+            ("norm.bias".to_owned(), vec![WIDTH]),
+        ];
+        for (name, rows, columns) in [("qkv", 3 * WIDTH, WIDTH), ("out", WIDTH, WIDTH), ("up", 2, WIDTH), ("down", WIDTH, 2)] {
+            shapes.push((layer(&format!("{name}.weight")), vec![rows, columns]));
+            shapes.push((layer(&format!("{name}.bias")), vec![rows]));
+        }
+        shapes.extend(["norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"].map(|name| (layer(name), vec![WIDTH])));
+        for (name, rows) in [("techniques", 3), ("look", 3), ("behaviour", 1), ("statuses", 6)] {
+            shapes.push((format!("{name}.weight"), vec![rows, WIDTH]));
+            shapes.push((format!("{name}.bias"), vec![rows]));
+        }
+        let mut random = crate::model::Random(5);
+        let mut numbers: Vec<u8> = Vec::new();
+        let mut header = serde_json::Map::new();
+        for (name, shape) in shapes {
+            let start = numbers.len();
+            for _ in 0..shape.iter().product::<usize>() {
+                numbers.extend(((random.next() % 2001) as f32 / 1000.0 - 1.0).to_le_bytes());
+            }
+            header.insert(name, serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, numbers.len()]}));
+        }
+        let list = |list: &[&str]| serde_json::to_string(list).unwrap();
+        header.insert("__metadata__".to_owned(), serde_json::json!({"classes": list(&["T1059", "T1105"]), "pieces": list(&pieces)}));
+        let header = serde_json::to_vec(&header).unwrap();
+        [&(header.len() as u64).to_le_bytes()[..], &header, &numbers].concat()
+    }
+
+    #[test]
+    fn a_small_encoder_says_the_same_on_any_processor_in_any_batch() {
+        let bytes = build(&small(), b"", &About::default()).unwrap();
+        let mut model = EncoderModel::verify(bytes).unwrap();
+        let text = |text: &str, context: &str| Input { text: text.to_owned(), context: context.to_owned() };
+        let inputs = [text("ab a b", ""), text("", ""), text("b", "a a"), text(&"ab ".repeat(90), &"b ".repeat(50))];
+        let together = model.encoder().read(&inputs);
+        for said in &together {
+            let whole = |p: &[f32]| (p.iter().sum::<f32>() - 1.0).abs() < 1e-5;
+            assert!(said.techniques.len() == 3 && whole(&said.techniques) && whole(&said.statuses), "{said:?}");
+        }
+        assert!(together.windows(2).all(|w| w[0] != w[1]), "{together:?}");
+        for processor in Processor::all() {
+            model.encoder.processor = processor;
+            for size in [1, 3] {
+                let apart: Vec<Said> = inputs.chunks(size).flat_map(|some| model.encoder().read_some(some)).collect();
+                assert!(apart == together, "{processor:?}, {size} at a time");
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_whose_sizes_are_wrong_is_refused() {
+        let bytes = build(&small(), b"", &About::default()).unwrap();
+        let sizes: Vec<u8> = [32_u32, 2, 1, 3, WHOLE as u32].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let at = bytes.windows(sizes.len()).position(|w| w == sizes).unwrap();
+        assert!(EncoderModel::open(bytes.clone()).is_ok());
+        for (number, value) in [(0, 33_u32), (0, 0), (1, 4), (2, 0), (2, 2), (3, 0), (3, 1), (3, u32::MAX), (4, 0), (4, 6)] {
+            let mut other = bytes.clone();
+            other[at + 4 * number..at + 4 * number + 4].copy_from_slice(&value.to_le_bytes());
+            assert!(matches!(EncoderModel::open(other), Err(Error::Parts)), "number {number} is {value}");
+        }
     }
 
     #[test]

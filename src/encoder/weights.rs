@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use zerocopy::byteorder::little_endian::{F32, U32};
 
+use super::WHOLE;
 use super::kernel::pack;
 use super::layers::PLACES;
 use crate::index::format::Writer;
@@ -100,15 +101,20 @@ pub(crate) fn put(bytes: &[u8], writer: &mut Writer) -> Result<(), Error> {
             floats.extend(tensors.floats(&format!("layers.{i}.{name}"), &[width])?);
         }
     }
-    let (mut rows, mut biases) = (Vec::new(), Vec::new());
-    for (head, count) in [("techniques", classes.len() + 1), ("behaviour", 1), ("statuses", 6)] {
-        rows.extend(tensors.floats(&format!("{head}.weight"), &[count, width])?);
-        biases.extend(tensors.floats(&format!("{head}.bias"), &[count])?);
-    }
-    let answers = biases.len();
-    matrix(rows, biases, width, &mut floats);
+    let mut stacked = |heads: &[(&str, usize)]| {
+        let (mut rows, mut biases) = (Vec::new(), Vec::new());
+        for (head, count) in heads {
+            rows.extend(tensors.floats(&format!("{head}.weight"), &[*count, width])?);
+            biases.extend(tensors.floats(&format!("{head}.bias"), &[*count])?);
+        }
+        matrix(rows, biases, width, &mut floats);
+        Ok::<(), Error>(())
+    };
+    let techniques = classes.len() + 1;
+    stacked(&[("techniques", techniques), ("look", techniques)])?;
+    stacked(&[("behaviour", 1), ("statuses", WHOLE - 1)])?;
 
-    writer.put(*b"ESIZ", &[width, inner, layers, answers].map(|n| U32::new(n as u32)));
+    writer.put(*b"ESIZ", &[width, inner, layers, techniques, WHOLE].map(|n| U32::new(n as u32)));
     writer.put(*b"ECLS", &labels.iter().map(|id| U32::new(id.key())).collect::<Vec<_>>());
     writer.put(*b"EPIE", pieces.join("\n").as_bytes());
     writer.put(*b"EWRD", &words);

@@ -68,6 +68,19 @@ pub(crate) struct Sighting {
     pub(crate) heads_advice: bool,
 }
 
+impl Sighting {
+    /// The first artifact of an object that is asked for.
+    pub(crate) fn artifact_of(&self, is: impl Fn(u16) -> bool) -> Option<&artifacts::Hit> {
+        self.artifacts.iter().find(|hit| is(hit.object))
+    }
+
+    /// The surest phrase of an object that is asked for.
+    pub(crate) fn phrase_of(&self, is: impl Fn(u16) -> bool) -> Option<&phrases::Hit> {
+        let sure = |hit: &phrases::Hit| hit.precision * hit.quality;
+        self.phrases.iter().filter(|hit| is(hit.object)).max_by(|a, b| sure(a).total_cmp(&sure(b)))
+    }
+}
+
 impl<'a, D: AsRef<[u8]>> Finders<'a, D> {
     pub(crate) fn new(index: &'a Index<D>) -> Finders<'a, D> {
         Finders { index, phrases: phrases::Phrases::new(index), artifacts: artifacts::Artifacts::new(index) }

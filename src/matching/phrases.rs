@@ -196,12 +196,14 @@ pub(crate) struct Scratch {
     joined: String,
 }
 
-/// Bytes that a long word's stem has in common with it: endings are what stemming changes.
-const BEGINNING: usize = 5;
+/// Bytes that the stem of a word of [`LONG`] bytes has in common with it, for endings are what stemming changes: `oper` of
+/// operating. A stem of three letters (use, of usefulness) is lost; no phrase has one that two words join to.
+const BEGINNING: usize = 4;
+const LONG: usize = 9;
 /// Bits of the table of beginnings.
 const BEGINNINGS: usize = 1 << 16;
 
-/// Where a word's beginning stands in the table; None for a word that is no longer than that.
+/// Where a word's beginning stands in the table; None for a shorter word.
 fn beginning(word: &[u8]) -> Option<(usize, u64)> {
     let hash = fnv1a(&[word.get(..BEGINNING)?]) as usize % BEGINNINGS;
     Some((hash / 64, 1 << (hash % 64)))
@@ -244,8 +246,7 @@ impl<'a, D: AsRef<[u8]>> Phrases<'a, D> {
     /// Whether the vocabulary may have the stem of a lower-case word. Stemming a word costs more than all else that is done
     /// for it, and two words are seldom one that a phrase has.
     fn may_be_stemmed(&self, word: &str) -> bool {
-        let long = word.len() >= BEGINNING + 4;
-        !long || beginning(word.as_bytes()).is_none_or(|(word, bit)| self.beginnings[word] & bit != 0)
+        word.len() < LONG || beginning(word.as_bytes()).is_none_or(|(word, bit)| self.beginnings[word] & bit != 0)
     }
 
     /// The stem of the vocabulary one edit away from a long word that is not in it.
@@ -502,4 +503,33 @@ fn keep_best(mut hits: Vec<Hit>) -> Vec<Hit> {
     let mut kept = covered.iter();
     hits.retain(|_| !kept.next().copied().unwrap_or(false));
     hits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_word_begins_as_its_stem_does() {
+        let tokenizer = Tokenizer::default();
+        for word in ["operation", "operating", "elevation", "emulation", "isolation", "usability", "escalations", "spearphishing"] {
+            assert!(word.len() >= LONG);
+            assert_eq!(beginning(word.as_bytes()), beginning(tokenizer.stem(word).as_bytes()), "{word}");
+        }
+        assert_eq!(beginning(b"use"), None);
+    }
+
+    #[test]
+    fn two_words_are_found_where_the_phrase_has_one() {
+        let index = Index::embedded();
+        let (phrases, mut tokenizer) = (Phrases::new(&index), Tokenizer::default());
+        let mut found = |text: &str| {
+            let mut words = Vec::new();
+            tokenizer.words(text, Span::new(0, text.len()), &mut words);
+            let hits = phrases.find(text, &words, &mut tokenizer, &mut Scratch::default());
+            hits.iter().map(|hit| (phrases.text(hit.phrase).to_owned(), hit.span.of(text).to_owned())).collect::<Vec<_>>()
+        };
+        let joined = found("They sent a key logger to the bank.");
+        assert!(joined.iter().any(|(phrase, text)| phrase.eq_ignore_ascii_case("keylogger") && text == "key logger"), "{joined:?}");
+    }
 }

@@ -508,12 +508,12 @@ impl<'a> LinearRef<'a> {
     fn cells(&self, feature: u32) -> &'a [U16] {
         let f = feature as usize;
         if self.cells.len() == self.tails.len() {
-            // No feature is without a weight: each has one.
+            // Every feature that is kept has a weight; as many weights as features is one each.
             return &self.cells[f..=f];
         }
         let block = f / BLOCK;
         let before: u32 = self.counts[block * BLOCK..f].iter().map(|c| u32::from(c.get())).sum();
-        let start = (self.starts[block].get() + before) as usize;
+        let start = self.starts[block].get() as usize + before as usize;
         let range = start..start + usize::from(self.counts[f].get());
         self.cells.get(range).unwrap_or_default()
     }

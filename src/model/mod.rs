@@ -676,18 +676,13 @@ impl<'a> Model<'a> {
     ) -> Candidate {
         let segment = sighting.segment.span;
         let mut candidate = Candidate { object, span: segment, focus: segment, confidence, by: Finder::Model, why: Vec::new(), second };
-        let phrase = sighting
-            .phrases
-            .iter()
-            .filter(|h| h.object == object)
-            .max_by(|a, b| (a.precision * a.quality).total_cmp(&(b.precision * b.quality)));
-        if let Some(hit) = phrase {
+        if let Some(hit) = sighting.phrase_of(|o| o == object) {
             candidate.focus = hit.span;
             candidate.span = hit.span;
             candidate.by = Finder::Phrase;
             candidate.why.push(finders.phrases.text(hit.phrase).to_owned());
         }
-        if let Some(hit) = sighting.artifacts.iter().find(|h| h.object == object) {
+        if let Some(hit) = sighting.artifact_of(|o| o == object) {
             let (pattern, reason) = finders.artifacts.rule(hit.rule);
             candidate.focus = hit.span;
             candidate.span = hit.span;

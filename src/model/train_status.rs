@@ -10,7 +10,7 @@ use super::stack::{LINEAR_STATUS_WIDTH, STATUS_WIDTH, StatusViews};
 use super::train::{FirstStageBytes, Ground, Read, Trainer};
 use super::trees::{self, Trees, TreesRef};
 use super::{Given, View, carriers_of, cue_of, features, likeliest_other, status_of, status_views, told_at};
-use crate::matching::{Scratch, Sighting};
+use crate::matching::Scratch;
 use crate::status::Status;
 use crate::text::Span;
 
@@ -54,17 +54,10 @@ impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     /// Where a segment speaks of a class: its artifact, its phrase, the words that carry it, or all of the segment.
     fn focus(&self, ranker: &LinearRef<'_>, read: &Read, place: usize, class: u16) -> Span {
         let sighting = &read.sightings[place];
-        let named = self.named_at(sighting, class);
-        named.or_else(|| told_at(&read.document, sighting, || carriers_of(ranker, sighting, class))).unwrap_or(sighting.segment.span)
-    }
-
-    /// Where an artifact or a phrase names a class.
-    fn named_at(&self, sighting: &Sighting, class: u16) -> Option<Span> {
         let is = |object: u16| self.class_of.get(&object) == Some(&class);
-        let artifact = sighting.artifacts.iter().find(|h| is(h.object)).map(|h| h.span);
-        let phrases = sighting.phrases.iter().filter(|h| is(h.object));
-        let phrase = phrases.max_by(|a, b| (a.precision * a.quality).total_cmp(&(b.precision * b.quality))).map(|h| h.span);
-        artifact.or(phrase)
+        let artifact = sighting.artifact_of(is).map(|hit| hit.span);
+        let named = artifact.or_else(|| sighting.phrase_of(is).map(|hit| hit.span));
+        named.or_else(|| told_at(&read.document, sighting, || carriers_of(ranker, sighting, class))).unwrap_or(sighting.segment.span)
     }
 
     fn cases(&self, read: &Read, ranker: &LinearRef<'_>) -> Vec<Case> {

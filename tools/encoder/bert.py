@@ -41,26 +41,36 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps)
         make = lambda: Layer(width, config["intermediate_size"], config["num_attention_heads"], eps)
         self.layers = nn.ModuleList(make() for _ in range(config["num_hidden_layers"]))
+        # What a piece says for each technique, and (look) how much it is heard for each (Mullenbach et al. 2018).
         self.techniques = nn.Linear(width, classes)
+        self.look = nn.Linear(width, classes)
         self.behaviour = nn.Linear(width, 1)
         self.statuses = nn.Linear(width, len(STATUSES))
         for head in (self.techniques, self.behaviour, self.statuses):
             nn.init.zeros_(head.bias)
             nn.init.normal_(head.weight, std=0.02)
+        # At first all pieces alike.
+        nn.init.zeros_(self.look.weight)
+        nn.init.zeros_(self.look.bias)
 
-    def pooled(self, ids, types, mask, drop=0.0):
-        """The mean over the tokens of the sentence itself (type 0)."""
+    def read(self, ids, types, mask, drop=0.0):
+        """The last layer's rows, of every token."""
         x = self.words(ids) + self.places.weight[: ids.shape[1]] + self.types(types)
         x = F.dropout(self.norm(x), drop, self.training)
         bias = torch.zeros(mask.shape, dtype=x.dtype).masked_fill(~mask, float("-inf"))[:, None, None, :]
         for layer in self.layers:
             x = layer(x, bias.to(x.dtype))
-        own = (mask & (types == 0)).unsqueeze(-1).to(x.dtype)
-        return (x * own).sum(1) / own.sum(1)
+        return x
 
     def forward(self, ids, types, mask, drop=0.0):
-        x = F.dropout(self.pooled(ids, types, mask, drop), 2 * drop, self.training)
-        return self.techniques(x), self.behaviour(x).squeeze(-1), self.statuses(x)
+        x = self.read(ids, types, mask, drop)
+        # The tokens of the sentence itself.
+        own = (mask & (types == 0)).unsqueeze(-1)
+        says = self.techniques(F.dropout(x, 2 * drop, self.training)).float()
+        heard = self.look(x).float().masked_fill(~own, float("-inf")).softmax(1)
+        mean = (x * own).sum(1) / own.sum(1)
+        mean = F.dropout(mean, 2 * drop, self.training)
+        return (says * heard).sum(1), self.behaviour(mean).squeeze(-1), self.statuses(mean)
 
 
 def pretrained(folder, classes):

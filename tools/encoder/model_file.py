@@ -27,7 +27,7 @@ def sections(path):
 def load(path):
     """The encoder of a model file and its pieces."""
     file = sections(path)
-    width, inner, layers, answers = np.frombuffer(file["ESIZ"], "<u4").tolist()
+    width, inner, layers, classes, rest = np.frombuffer(file["ESIZ"], "<u4").tolist()
     eight, floats = np.frombuffer(file["EWEI"], "i1"), np.frombuffer(file["EFLO"], "<f4")
     at = [0, 0]
 
@@ -52,7 +52,6 @@ def load(path):
         "num_attention_heads": width // HEAD,
         "num_hidden_layers": layers,
     }
-    classes = answers - 1 - len(STATUSES)
     model = Encoder(config, classes)
     state = {"places.weight": numbers(PLACES, width), "types.weight": numbers(2, width)}
     state |= {"norm.weight": numbers(width), "norm.bias": numbers(width)}
@@ -61,9 +60,12 @@ def load(path):
             state[f"layers.{i}.{name}.weight"], state[f"layers.{i}.{name}.bias"] = matrix(rows, columns)
         for name in ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"):
             state[f"layers.{i}.{name}"] = numbers(width)
-    weights, biases = matrix(answers, width)
-    for name, rows in [("techniques", slice(0, classes)), ("behaviour", slice(classes, classes + 1)), ("statuses", slice(classes + 1, None))]:
-        state[f"{name}.weight"], state[f"{name}.bias"] = weights[rows], biases[rows]
+    for names, rows in [((("techniques", classes), ("look", classes)), 2 * classes), ((("behaviour", 1), ("statuses", len(STATUSES))), rest)]:
+        weights, biases = matrix(rows, width)
+        first = 0
+        for name, count in names:
+            state[f"{name}.weight"], state[f"{name}.bias"] = weights[first : first + count], biases[first : first + count]
+            first += count
     words = np.frombuffer(file["EWRD"], "i1").reshape(len(pieces), width).astype(np.float32)
     state["words.weight"] = torch.tensor(words * np.frombuffer(file["EWRS"], "<f4")[:, None])
     model.load_state_dict(state)

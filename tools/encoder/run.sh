@@ -24,8 +24,8 @@ learn=(target/release/ttpmap kb build "$WORK/$BUNDLE" --facts "$ATTACK/$FACTS" -
 "${learn[@]}" --train-texts "$WORK/texts.jsonl" --encoder-lessons -o "$WORK/lessons.jsonl"
 
 train() { "$python" tools/encoder/train.py "$WORK/lessons.jsonl" --base "$base" "$@"; }
-# What was trained on other lessons is of no use.
-made="$WORK/$(sha256sum "$WORK/lessons.jsonl" | cut -c 1-12)"
+# What was trained on other lessons, or otherwise, is of no use.
+made="$WORK/$(cat "$WORK/lessons.jsonl" tools/encoder/{bert,train}.py | sha256sum | cut -c 1-12)"
 scores=()
 # Three trainings answer for all five folds: the second stage is grown on what encoders say of reports they have not seen.
 for left in 3 0,2 1,4; do

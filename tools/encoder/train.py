@@ -113,10 +113,10 @@ def scores(model, lessons, places, with_context, classes):
 
 
 def figures(lessons, places, technique, behaviour, status):
-    """What the encoder alone is worth: recall at 1 and 5, area under the curve of behaviour, F1 at its best threshold."""
+    """What the encoder alone is worth: the mean negative logarithm of a label's probability, average precision of pairs (the five likeliest of
+    a row), recall among the best, F1 at its best threshold, area under the curve of behaviour, statuses."""
     gold, hits = 0, [0, 0, 0]
     pairs, right_status, all_status, other, told = [], 0, 0, 0, 0
-    reports = {}
     for row, i in enumerate(places):
         labels = lessons.labels[i]
         p = technique[row, :-1]
@@ -135,17 +135,20 @@ def figures(lessons, places, technique, behaviour, status):
             pairs.append((float(p[c]) * float(status[row, 0]), c in asserted))
     n_gold = sum(sum(s == 0 for s in lessons.status[i]) for i in places)
     pairs.sort(reverse=True)
-    best_f1, right = (0.0, 0.0), 0
+    best_f1, right, precisions = (0.0, 0.0), 0, 0.0
     for n, (p, ok) in enumerate(pairs, 1):
         right += ok
+        precisions += ok * right / n
         best_f1 = max(best_f1, (2 * right / (n + n_gold), p))
     is_behaviour = np.array([bool(lessons.labels[i]) for i in places])
     order = behaviour.argsort().argsort() + 1
     n1 = is_behaviour.sum()
     auc = (order[is_behaviour].sum() - n1 * (n1 + 1) / 2) / max(1, n1 * (len(places) - n1))
-    recall = " ".join(f"R@{k} {h / max(1, gold):.3f}" for k, h in zip((1, 3, 5), hits))
+    likelihoods = [-math.log(max(1e-9, float(technique[row, c]))) for row, i in enumerate(places) for c in lessons.labels[i]]
+    first = f"negative log likelihood {sum(likelihoods) / max(1, len(likelihoods)):.3f}; average precision {precisions / max(1, n_gold):.4f}; "
+    first += " ".join(f"R@{k} {h / max(1, gold):.3f}" for k, h in zip((1, 3, 5), hits))
     return (
-        f"{recall}; exact F1 {best_f1[0]:.3f} at {best_f1[1]:.2f}; behaviour AUC {auc:.3f}; "
+        f"{first}; exact F1 {best_f1[0]:.3f} at {best_f1[1]:.2f}; behaviour AUC {auc:.3f}; "
         f"status {right_status / max(1, all_status):.3f}, not asserted {told / max(1, other):.3f}"
     )
 
@@ -236,7 +239,7 @@ def main():
     model.words = torch.nn.Embedding.from_pretrained(model.words.weight[[old for _, old in kept]].clone())
     if args.start:
         model.load_state_dict(weights)
-    heads = [p for n, p in model.named_parameters() if n.split(".")[0] in ("techniques", "behaviour", "statuses")]
+    heads = [p for n, p in model.named_parameters() if n.split(".")[0] in ("techniques", "look", "behaviour", "statuses")]
     body = [p for n, p in model.named_parameters() if p.requires_grad and not any(p is h for h in heads)]
     optimiser = torch.optim.AdamW(
         [{"params": body, "lr": args.rate}, {"params": heads, "lr": args.head_rate}], weight_decay=0.01, betas=(0.9, 0.98), fused=True
