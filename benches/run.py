@@ -1,6 +1,6 @@
 """Measures whole runs of the release build and writes docs/benchmarks.md.
 
-usage: benches/run.py [--runs N] [--shared FOLDER]
+usage: benches/run.py [--runs N] [--shared FOLDER] [--only SECTION]
 
 Times come from hyperfine where it is installed and from a timer of its own otherwise; peak memory from GNU time;
 instruction counts from valgrind's callgrind. The bundle is built beside mitreattack-python's load of the same file,
@@ -445,30 +445,33 @@ def main():
     parser.add_argument("--runs", type=int, default=50, help="runs of each command (50)")
     default = os.environ.get("TTPMAP_SHARED", ROOT / ".." / "shared")
     parser.add_argument("--shared", type=pathlib.Path, default=pathlib.Path(default), help="folder with attack/, eval/ and samples/")
-    parser.add_argument("--encoder", action="store_true", help="measure the encoder only, and replace its section")
+    parser.add_argument("--only", choices=["mapping", "reading", "inputs", "encoder"], help="measure one section, and replace it")
     parser.add_argument("--no-stream", action="store_true", help="leave out the streams of up to 1 GB (minutes)")
     args = parser.parse_args()
     if not PROGRAM.exists():
         sys.exit("no release build: run `make build` first")
     target = ROOT / "docs" / "benchmarks.md"
-    if args.encoder:
-        with tempfile.TemporaryDirectory() as folder:
-            section = encoder_page(*encoder(args.shared, pathlib.Path(folder), environment(folder)))
-        before = target.read_text(encoding="utf-8").split("\n## Encoder\n")[0]
-        target.write_text(before + section, encoding="utf-8")
-        print(section)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        rows, notes = run_all(args.runs, args.shared, pathlib.Path(folder))
-        mapped = mapping(args.shared, pathlib.Path(folder), environment(folder), not args.no_stream)
-        read, read_notes = reading(pathlib.Path(folder), environment(folder))
-        many = streams(pathlib.Path(folder), environment(folder))
-        read_by = encoder(args.shared, pathlib.Path(folder), environment(folder))
+        folder = pathlib.Path(folder)
+        env = environment(str(folder))
+        sections = {
+            "mapping": lambda: mapping_page(*mapping(args.shared, folder, env, not args.no_stream)),
+            "reading": lambda: reading_page(*reading(folder, env)),
+            "inputs": lambda: streams_page(streams(folder, env)),
+            "encoder": lambda: encoder_page(*encoder(args.shared, folder, env)),
+        }
+        if args.only:
+            # "# Benchmarks" and what stands before the first section, then the sections in the order above.
+            parts = re.split(r"(?m)^(?=## )", target.read_text(encoding="utf-8"))
+            if len(parts) != len(sections) + 1:
+                sys.exit(f"{target}: not the sections that this program writes; run it without --only")
+            parts[1 + list(sections).index(args.only)] = sections[args.only]().lstrip("\n").rstrip("\n") + "\n\n"
+            whole = "".join(parts).rstrip("\n") + "\n"
+        else:
+            whole = page(*run_all(args.runs, args.shared, folder), args.runs) + "".join(write() for write in sections.values())
     target.parent.mkdir(exist_ok=True)
-    whole = page(rows, notes, args.runs) + mapping_page(*mapped) + reading_page(read, read_notes) + streams_page(many)
-    whole += encoder_page(*read_by)
     target.write_text(whole, encoding="utf-8")
-    print(target.read_text(encoding="utf-8"))
+    print(whole)
 
 
 if __name__ == "__main__":
