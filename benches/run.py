@@ -465,7 +465,7 @@ def main():
             parts = re.split(r"(?m)^(?=## )", target.read_text(encoding="utf-8"))
             if len(parts) != len(sections) + 1:
                 sys.exit(f"{target}: not the sections that this program writes; run it without --only")
-            parts[1 + list(sections).index(args.only)] = sections[args.only]().lstrip("\n").rstrip("\n") + "\n\n"
+            parts[1 + list(sections).index(args.only)] = sections[args.only]().strip("\n") + "\n\n"
             whole = "".join(parts).rstrip("\n") + "\n"
         else:
             whole = page(*run_all(args.runs, args.shared, folder), args.runs) + "".join(write() for write in sections.values())
