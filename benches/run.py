@@ -390,7 +390,7 @@ def encoder(shared, folder, env):
     told = json.loads(done.stdout.splitlines()[-1])
     count = told["sentences"]
     notes.append(
-        f"The encoder alone on {count:,} sentences of data/training, each with the one before it as context ({told['pieces']:.0f} pieces in the mean), one core: "
+        f"The encoder alone on {count:,} sentences of data/training/reports, each with the one before it as context ({told['pieces']:.0f} pieces of their own in the mean), one core: "
         f"{count / told['ours']:,.0f} a second; onnxruntime {told['runtime']} with the same weights as 32-bit floats {count / told['theirs']:,.0f}. "
         f"Largest difference of a probability (of none): {told['off']:.5f}."
     )

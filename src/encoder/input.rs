@@ -1,19 +1,10 @@
 //! What the encoder reads of a segment: its own text, and what stands before it.
 //!
-//! The same function makes the training sentences (`kb build --encoder-lessons`), so that both sides see one text.
+//! The training sentences (`kb build --encoder-lessons`) are made by the same functions, so that both sides see one text.
 
 use crate::matching::Sighting;
 use crate::text::token::{PART, PLACEHOLDER, placeholder};
 use crate::text::{Document, Span};
-
-/// A segment as the encoder reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Input {
-    /// The segment, names of actors and malware and things that are no words replaced.
-    pub(crate) text: String,
-    /// The heading above it and the segment before it; empty where there are none.
-    pub(crate) context: String,
-}
 
 /// Words for things that are no words. Names of files, paths and registry keys say what is done and stay.
 const THINGS: [&str; 6] = ["url", "cve", "hash", "email", "ip", "domain"];
@@ -24,14 +15,13 @@ const ACTOR: &str = "it";
 const MAX_TEXT: usize = 600;
 /// Bytes of a segment that are looked at for these.
 const MAX_RAW: usize = 16 << 10;
-const MAX_HEADING: usize = 60;
-const MAX_BEFORE: usize = 160;
 
-/// A segment's text with its names and things replaced, white space single.
-fn plain(document: &Document, sighting: &Sighting) -> String {
+/// What the encoder reads of a segment: its text, names of actors and malware and things that are no words replaced, white
+/// space single.
+pub(crate) fn plain(document: &Document, sighting: &Sighting) -> String {
     let text = document.text();
     let span = sighting.segment.span;
-    // A heading is read again for every segment below it: however long it is, that has to stay cheap.
+    // However long a segment is, what is read of it has to stay cheap.
     let end = (span.start..=span.end.min(span.start + MAX_RAW)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(span.start);
     let span = Span::new(span.start, end);
     let mut edits: Vec<(Span, &str)> = sighting.masked.iter().map(|m| (*m, ACTOR)).collect();
@@ -64,31 +54,21 @@ fn plain(document: &Document, sighting: &Sighting) -> String {
             break;
         }
     }
-    cut(&out, MAX_TEXT).to_owned()
+    cut(&out).to_owned()
 }
 
-/// At most so many bytes, whole words where there are any.
-fn cut(text: &str, most: usize) -> &str {
-    if text.len() <= most {
+/// At most [`MAX_TEXT`] bytes, whole words where there are any.
+fn cut(text: &str) -> &str {
+    if text.len() <= MAX_TEXT {
         return text;
     }
-    let end = (0..=most).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    let end = (0..=MAX_TEXT).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
     let piece = &text[..end];
     piece.rfind(' ').map_or(piece, |space| &piece[..space])
 }
 
-/// What the encoder reads of one segment of a document.
-pub(crate) fn input(document: &Document, sightings: &[Sighting], place: usize) -> Input {
-    let sighting = &sightings[place];
-    let heading = sighting.segment.heading.map(|h| h as usize);
-    let before = place.checked_sub(1).filter(|b| Some(*b) != heading);
-    let mut context = String::new();
-    for (other, most) in [(heading, MAX_HEADING), (before, MAX_BEFORE)] {
-        let Some(other) = other.and_then(|o| sightings.get(o)) else { continue };
-        if !context.is_empty() {
-            context.push_str(" . ");
-        }
-        context.push_str(cut(&plain(document, other), most));
-    }
-    Input { text: plain(document, sighting), context }
+/// What stands before a segment: the heading above it, and the segment before it where that is another.
+pub(crate) fn context(sightings: &[Sighting], place: usize) -> [Option<usize>; 2] {
+    let heading = sightings[place].segment.heading.map(|h| h as usize).filter(|h| *h < sightings.len());
+    [heading, place.checked_sub(1).filter(|before| Some(*before) != heading)]
 }

@@ -1,4 +1,8 @@
 //! The transformer's layers, over many texts at a time. Texts stand one behind the other without anything between.
+//!
+//! The first layers read each text by itself ([`Alone`]); in those behind them a text also hears what stands before it
+//! ([`Together`]), as the first layers left that. So a segment that is read, and is context of the next, costs the first
+//! layers once.
 
 use std::ops::Range;
 
@@ -10,7 +14,9 @@ use super::kernel::{BLOCK, Kernel, Sums, TILE, WIDE, Work, limit};
 use crate::index::Index;
 
 /// Pieces of a text that have a place: more are not read.
-pub(super) const PLACES: usize = super::OWN + super::CONTEXT;
+pub(super) const PLACES: usize = super::OWN;
+/// Pieces that a piece can hear.
+const HEARD: usize = PLACES + super::CONTEXT[0] + super::CONTEXT[1];
 /// Numbers of a head of attention.
 const HEAD: usize = 32;
 /// Pieces whose attention is worked out together.
@@ -57,8 +63,15 @@ impl Matrix {
     /// Every row of `x` against every row of the matrix; `rows()` numbers for each row of `x`.
     #[inline(always)]
     fn product<K: Kernel>(&self, kernel: K, file: &[i8], x: &Whole, out: &mut Vec<f32>) {
-        let (rows, columns) = (self.rows(), self.columns);
-        let all_weights = &file[self.weights.clone()];
+        self.product_from(0, kernel, file, x, out);
+    }
+
+    /// The same without the matrix's first rows; `skipped` is a multiple of [`BLOCK`].
+    #[inline(always)]
+    fn product_from<K: Kernel>(&self, skipped: usize, kernel: K, file: &[i8], x: &Whole, out: &mut Vec<f32>) {
+        let (rows, columns) = (self.rows() - skipped, self.columns);
+        let all_weights = &file[self.weights.start + skipped * columns..self.weights.end];
+        let (all_scales, all_biases) = (&self.scales[skipped..], &self.biases[skipped..]);
         let tokens = x.scales.len();
         out.resize(tokens * rows, 0.0);
         let mut sums: Sums = [[[0; BLOCK]; WIDE]; TILE];
@@ -75,7 +88,7 @@ impl Matrix {
                     for (b, sums) in sums.iter().enumerate().take(blocks) {
                         let at = (first + b) * BLOCK;
                         let end = (at + BLOCK).min(rows);
-                        let (scales, biases) = (&self.scales[at..end], &self.biases[at..end]);
+                        let (scales, biases) = (&all_scales[at..end], &all_biases[at..end]);
                         for (((out, sum), by), bias) in out[at..end].iter_mut().zip(sums).zip(scales).zip(biases) {
                             *out = *sum as f32 * (by * scale) + bias;
                         }
@@ -102,41 +115,16 @@ pub(super) struct Layers {
     words: Range<usize>,
     word_scales: Vec<f32>,
     places: Vec<f32>,
-    types: Vec<f32>,
     norms: [Vec<f32>; 2],
     layers: Vec<Layer>,
+    /// Layers that read a text by itself.
+    alone: usize,
+    /// What is added to the pieces of a heading, and to those of the segment before.
+    marks: Vec<f32>,
     /// What each piece says for each technique and none, and how much it is heard for each.
     pieces: Matrix,
     /// What is asked of a text as a whole.
     heads: Matrix,
-}
-
-/// Where a text stands in a batch.
-pub(super) struct Text {
-    /// Its own pieces, and with the context's.
-    pub(super) own: usize,
-    pub(super) all: usize,
-}
-
-/// Texts that are read together.
-#[derive(Default)]
-pub(super) struct Batch {
-    pub(super) pieces: Vec<u16>,
-    pub(super) texts: Vec<Text>,
-}
-
-impl Batch {
-    /// The rows of the texts' own pieces.
-    fn own_rows(&self, x: &[f32], width: usize) -> Vec<f32> {
-        let mut out = Vec::with_capacity(x.len());
-        let mut rest = x;
-        for text in &self.texts {
-            let (rows, behind) = rest.split_at(text.all * width);
-            out.extend_from_slice(&rows[..text.own * width]);
-            rest = behind;
-        }
-        out
-    }
 }
 
 /// Sizes of a file are believed up to here.
@@ -159,11 +147,12 @@ fn floats(from: &mut &[F32], count: usize) -> Option<Vec<f32>> {
 impl Layers {
     pub(super) fn open<D: AsRef<[u8]>>(file: &Index<D>) -> Option<Layers> {
         let sizes: &[U32] = file.section(*b"ESIZ");
-        let [width, inner, layers, techniques, rest] = sizes else { return None };
-        let [width, inner, count, techniques, rest] = [width, inner, layers, techniques, rest].map(|n| n.get() as usize);
+        let [width, inner, layers, alone, techniques, rest] = sizes else { return None };
+        let [width, inner, count, alone, techniques, rest] = [width, inner, layers, alone, techniques, rest].map(|n| n.get() as usize);
         let sane = (1..=MAX_WIDTH).contains(&width)
             && (1..=4 * MAX_WIDTH).contains(&inner)
             && (1..=MAX_LAYERS).contains(&count)
+            && alone < count
             && (2..=MAX_TECHNIQUES).contains(&techniques)
             && rest == WHOLE;
         if !sane || !width.is_multiple_of(HEAD) || !inner.is_multiple_of(2) {
@@ -178,7 +167,7 @@ impl Layers {
             Some(Matrix { weights: own, scales: floats(left, rows)?, biases: floats(left, rows)?, columns })
         };
         let places = floats(&mut left, PLACES * width)?;
-        let types = floats(&mut left, 2 * width)?;
+        let marks = floats(&mut left, 2 * width)?;
         let norms = [floats(&mut left, width)?, floats(&mut left, width)?];
         let mut layers = Vec::new();
         for _ in 0..count {
@@ -196,7 +185,12 @@ impl Layers {
         let words = file.range(*b"EWRD")?;
         let whole = left.is_empty() && weights.is_empty() && words.len() == word_scales.len() * width;
         let word_scales = word_scales.iter().map(|f| f.get()).collect();
-        whole.then_some(Layers { width, words, word_scales, places, types, norms, layers, pieces, heads })
+        whole.then_some(Layers { width, words, word_scales, places, norms, layers, alone, marks, pieces, heads })
+    }
+
+    /// Numbers of a row.
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     /// Pieces in the vocabulary.
@@ -210,56 +204,99 @@ impl Layers {
     }
 
     #[inline(always)]
-    fn embed(&self, file: &[i8], batch: &Batch) -> Vec<f32> {
+    fn embed(&self, file: &[i8], texts: &[Vec<u16>]) -> Vec<f32> {
         let width = self.width;
         let words = &file[self.words.clone()];
-        let mut x = vec![0.0; batch.pieces.len() * width];
-        let mut at = 0;
-        for text in &batch.texts {
-            for i in 0..text.all {
-                let piece = usize::from(batch.pieces[at + i]);
-                let scale = self.word_scales[piece];
-                let kind = usize::from(i >= text.own) * width;
-                let row = &mut x[(at + i) * width..(at + i + 1) * width];
-                let word = &words[piece * width..(piece + 1) * width];
-                let (place, kind) = (&self.places[i * width..(i + 1) * width], &self.types[kind..kind + width]);
-                for (((x, w), p), k) in row.iter_mut().zip(word).zip(place).zip(kind) {
-                    *x = f32::from(*w) * scale + p + k;
-                }
-                normalise(row, &self.norms[0], &self.norms[1]);
+        let mut x = vec![0.0; texts.iter().map(Vec::len).sum::<usize>() * width];
+        debug_assert!(texts.iter().all(|text| text.len() <= PLACES));
+        let pieces = texts.iter().flat_map(|text| text.iter().zip(self.places.chunks_exact(width)));
+        for (row, (piece, place)) in x.chunks_exact_mut(width).zip(pieces) {
+            let piece = usize::from(*piece);
+            let scale = self.word_scales[piece];
+            let word = &words[piece * width..(piece + 1) * width];
+            for ((x, w), p) in row.iter_mut().zip(word).zip(place) {
+                *x = f32::from(*w) * scale + p;
             }
-            at += text.all;
+            normalise(row, &self.norms[0], &self.norms[1]);
         }
         x
     }
 
-    /// Attention within each text; `qkv` has 3 `width` numbers for each piece. `out` has `width` for each piece that is
-    /// asked for, of the context's or only of the texts' own, without gaps.
+    /// Rows of context as they are heard: marked, and as whole numbers.
     #[inline(always)]
-    fn attend<K: Kernel>(&self, kernel: K, batch: &Batch, qkv: &[f32], own_only: bool, out: &mut Vec<f32>) {
+    fn marked(&self, texts: &[Text<'_>]) -> Whole {
         let width = self.width;
-        let asked = |text: &Text| if own_only { text.own } else { text.all };
-        out.resize(batch.texts.iter().map(asked).sum::<usize>() * width, 0.0);
+        let mut rows: Vec<f32> = Vec::new();
+        for text in texts {
+            for (context, mark) in text.context.iter().zip(self.marks.chunks_exact(width)) {
+                for row in context.chunks_exact(width) {
+                    rows.extend(row.iter().zip(mark).map(|(x, m)| x + m));
+                }
+            }
+        }
+        let mut whole = Whole::default();
+        whole.of(&rows, width);
+        whole
+    }
+
+    /// One layer: `x` has a row for each piece of the texts. `sizes` are how many pieces each text has of its own and in its
+    /// context, whose rows are in `room`.
+    #[inline(always)]
+    fn layer<K: Kernel>(&self, layer: &Layer, kernel: K, file: &[i8], sizes: &[[usize; 2]], x: &mut [f32], room: &mut Room) {
+        let Room { context, heard, whole, wide, narrow } = room;
+        whole.of(x, self.width);
+        layer.qkv.product(kernel, file, whole, wide);
+        // Nobody asks what becomes of the context: it needs no queries.
+        layer.qkv.product_from(self.width, kernel, file, context, heard);
+        self.attend(kernel, sizes, wide, heard, narrow);
+        whole.of(narrow, self.width);
+        layer.out.product(kernel, file, whole, narrow);
+        add(x, narrow, &layer.norms[0], &layer.norms[1]);
+        whole.of(x, self.width);
+        layer.up.product(kernel, file, whole, wide);
+        for x in wide.iter_mut() {
+            *x = gelu(*x);
+        }
+        whole.of(wide, layer.down.columns);
+        layer.down.product(kernel, file, whole, narrow);
+        add(x, narrow, &layer.norms[2], &layer.norms[3]);
+    }
+
+    /// Attention of each text's pieces to its own and to its context's; `qkv` has 3 `width` numbers for each piece,
+    /// `context` 2 `width`, `out` gets `width`.
+    #[inline(always)]
+    fn attend<K: Kernel>(&self, kernel: K, sizes: &[[usize; 2]], qkv: &[f32], context: &[f32], out: &mut Vec<f32>) {
+        let width = self.width;
+        out.resize(qkv.len() / 3, 0.0);
         let by = 1.0 / (HEAD as f32).sqrt();
-        let mut keys = [[[0.0_f32; LANES]; PLACES / LANES]; HEAD];
-        let (mut first, mut first_out) = (0, 0);
-        for text in &batch.texts {
-            let row = |i: usize, part: usize, head: usize| -> &[f32; HEAD] {
-                let at = (first + i) * 3 * width + part * width + head * HEAD;
-                qkv[at..].first_chunk().expect("three times the width of each piece")
+        let mut keys = [[[0.0_f32; LANES]; HEARD.div_ceil(LANES)]; HEAD];
+        let (mut first, mut first_context) = (0, 0);
+        for [own, others] in sizes {
+            let (own, all) = (*own, own + others);
+            let query = |i: usize, head: usize| -> &[f32; HEAD] {
+                qkv[(first + i) * 3 * width + head * HEAD..].first_chunk().expect("three times the width of each piece")
             };
-            let chunks = text.all.div_ceil(LANES);
+            // Part 1 is the key, part 2 the value.
+            let heard = |i: usize, part: usize, head: usize| -> &[f32; HEAD] {
+                let rows = if i < own {
+                    &qkv[((first + i) * 3 + part) * width + head * HEAD..]
+                } else {
+                    &context[((first_context + i - own) * 2 + part - 1) * width + head * HEAD..]
+                };
+                rows.first_chunk().expect("two or three times the width of each piece")
+            };
+            let chunks = all.div_ceil(LANES);
             for head in 0..width / HEAD {
-                for i in 0..text.all {
-                    for (keys, k) in keys.iter_mut().zip(row(i, 1, head)) {
+                for i in 0..all {
+                    for (keys, k) in keys.iter_mut().zip(heard(i, 1, head)) {
                         keys[i / LANES][i % LANES] = *k;
                     }
                 }
                 // Some pieces at a time, so that sums don't wait for each other.
-                for start in (0..asked(text)).step_by(ASKING) {
-                    let asking: [usize; ASKING] = std::array::from_fn(|a| (start + a).min(asked(text) - 1));
-                    let queries = asking.map(|i| row(i, 0, head).map(|q| q * by));
-                    let mut scores = [[0.0_f32; PLACES]; ASKING];
+                for start in (0..own).step_by(ASKING) {
+                    let asking: [usize; ASKING] = std::array::from_fn(|a| (start + a).min(own - 1));
+                    let queries = asking.map(|i| query(i, head).map(|q| q * by));
+                    let mut scores = [[0.0_f32; HEARD.next_multiple_of(LANES)]; ASKING];
                     for chunk in 0..chunks {
                         let mut sums = [kernel.splat(0.0); ASKING];
                         for (d, keys) in keys.iter().enumerate() {
@@ -273,11 +310,11 @@ impl Layers {
                         }
                     }
                     for scores in &mut scores {
-                        softmax_padded(&mut scores[..chunks * LANES], text.all);
+                        softmax_padded(&mut scores[..chunks * LANES], all);
                     }
                     let mut sums = [[kernel.splat(0.0); HEAD / LANES]; ASKING];
-                    for j in 0..text.all {
-                        for (l, values) in row(j, 2, head).as_chunks().0.iter().enumerate() {
+                    for j in 0..all {
+                        for (l, values) in heard(j, 2, head).as_chunks().0.iter().enumerate() {
                             let values = kernel.load(values);
                             for (sums, scores) in sums.iter_mut().zip(&scores) {
                                 sums[l] = kernel.add_product(sums[l], kernel.splat(scores[j]), values);
@@ -285,17 +322,28 @@ impl Layers {
                         }
                     }
                     for (i, sums) in asking.into_iter().zip(sums) {
-                        let at = (first_out + i) * width + head * HEAD;
+                        let at = (first + i) * width + head * HEAD;
                         for (to, sum) in out[at..at + HEAD].as_chunks_mut().0.iter_mut().zip(sums) {
                             kernel.store(sum, to);
                         }
                     }
                 }
             }
-            first += text.all;
-            first_out += asked(text);
+            first += own;
+            first_context += others;
         }
     }
+}
+
+/// The texts' context, and room for what a layer works out.
+#[derive(Default)]
+struct Room {
+    context: Whole,
+    /// Its keys and values.
+    heard: Vec<f32>,
+    whole: Whole,
+    wide: Vec<f32>,
+    narrow: Vec<f32>,
 }
 
 /// x + y, normalised.
@@ -310,64 +358,79 @@ fn add(x: &mut [f32], y: &[f32], weight: &[f32], bias: &[f32]) {
     }
 }
 
-/// Reads a batch: the answers' numbers, text by text.
-pub(super) struct Read<'a> {
+/// Reads texts by themselves, through the first layers: a row for each piece, text by text.
+pub(super) struct Alone<'a> {
     pub(super) layers: &'a Layers,
     /// The model file's bytes.
     pub(super) file: &'a [i8],
-    pub(super) batch: &'a Batch,
+    /// The pieces of each.
+    pub(super) texts: &'a [Vec<u16>],
 }
 
-impl Work for Read<'_> {
+impl Work for Alone<'_> {
     type Output = Vec<f32>;
 
     #[inline(always)]
     fn with<K: Kernel>(self, kernel: K) -> Vec<f32> {
-        let Read { layers: all, file, batch } = self;
-        let width = all.width;
-        let mut x = all.embed(file, batch);
-        let (mut whole, mut wide, mut narrow) = (Whole::default(), Vec::new(), Vec::new());
-        for (i, layer) in all.layers.iter().enumerate() {
-            whole.of(&x, width);
-            layer.qkv.product(kernel, file, &whole, &mut wide);
-            // Behind the last attention nobody asks what became of the context.
-            let own_only = i + 1 == all.layers.len();
-            all.attend(kernel, batch, &wide, own_only, &mut narrow);
-            if own_only {
-                x = batch.own_rows(&x, width);
-            }
-            whole.of(&narrow, width);
-            layer.out.product(kernel, file, &whole, &mut narrow);
-            add(&mut x, &narrow, &layer.norms[0], &layer.norms[1]);
-            whole.of(&x, width);
-            layer.up.product(kernel, file, &whole, &mut wide);
-            for x in &mut wide {
-                *x = gelu(*x);
-            }
-            whole.of(&wide, layer.down.columns);
-            layer.down.product(kernel, file, &whole, &mut narrow);
-            add(&mut x, &narrow, &layer.norms[2], &layer.norms[3]);
+        let Alone { layers: all, file, texts } = self;
+        let sizes: Vec<[usize; 2]> = texts.iter().map(|text| [text.len(), 0]).collect();
+        let mut x = all.embed(file, texts);
+        let mut room = Room::default();
+        for layer in &all.layers[..all.alone] {
+            all.layer(layer, kernel, file, &sizes, &mut x, &mut room);
         }
+        x
+    }
+}
+
+/// A text as [`Alone`] left it, and what of its context is heard: of the heading, and of the segment before.
+pub(super) struct Text<'a> {
+    pub(super) own: &'a [f32],
+    pub(super) context: [&'a [f32]; 2],
+}
+
+/// Reads texts to the end: the answers' numbers, text by text.
+pub(super) struct Together<'a> {
+    pub(super) layers: &'a Layers,
+    /// The model file's bytes.
+    pub(super) file: &'a [i8],
+    pub(super) texts: &'a [Text<'a>],
+}
+
+impl Work for Together<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with<K: Kernel>(self, kernel: K) -> Vec<f32> {
+        let Together { layers: all, file, texts } = self;
+        let width = all.width;
+        let pieces = |rows: &[f32]| rows.len() / width;
+        let sizes: Vec<[usize; 2]> = texts.iter().map(|t| [pieces(t.own), t.context.iter().map(|c| pieces(c)).sum()]).collect();
+        let mut x: Vec<f32> = texts.iter().flat_map(|text| text.own).copied().collect();
+        let mut room = Room { context: all.marked(texts), ..Room::default() };
+        for layer in &all.layers[all.alone..] {
+            all.layer(layer, kernel, file, &sizes, &mut x, &mut room);
+        }
+        let Room { mut whole, mut wide, mut narrow, .. } = room;
         whole.of(&x, width);
         all.pieces.product(kernel, file, &whole, &mut wide);
         let [techniques, rest] = all.answers();
-        let mut answers = vec![0.0; batch.texts.len() * (techniques + rest)];
-        let mut means = vec![0.0; batch.texts.len() * width];
+        let mut answers = vec![0.0; texts.len() * (techniques + rest)];
+        let mut means = vec![0.0; texts.len() * width];
         let (mut said, mut rows) = (&wide[..], &x[..]);
-        for ((text, answer), mean) in batch.texts.iter().zip(answers.chunks_exact_mut(techniques + rest)).zip(means.chunks_exact_mut(width))
-        {
-            let (of_text, behind) = said.split_at(text.own * 2 * techniques);
+        for (([own, _], answer), mean) in sizes.iter().zip(answers.chunks_exact_mut(techniques + rest)).zip(means.chunks_exact_mut(width)) {
+            let (of_text, behind) = said.split_at(own * 2 * techniques);
             said = behind;
             attended(of_text, &mut answer[..techniques]);
             // The mean over the text's own pieces.
-            let (of_text, behind) = rows.split_at(text.own * width);
+            let (of_text, behind) = rows.split_at(own * width);
             rows = behind;
             for row in of_text.chunks_exact(width) {
                 for (m, x) in mean.iter_mut().zip(row) {
                     *m += x;
                 }
             }
-            mean.iter_mut().for_each(|m| *m /= text.own as f32);
+            mean.iter_mut().for_each(|m| *m /= *own as f32);
         }
         whole.of(&means, width);
         all.heads.product(kernel, file, &whole, &mut narrow);

@@ -21,7 +21,6 @@ use crate::index::format::Writer;
 use crate::index::{self, Index};
 use crate::kb::id::AttackId;
 use crate::status::Status;
-use input::Input;
 use kernel::Processor;
 use layers::Layers;
 use pieces::Pieces;
@@ -42,7 +41,7 @@ pub struct About {
     pub date: String,
 }
 
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// Why a model file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -171,13 +170,24 @@ pub fn build(weights: &[u8], joined: &[u8], about: &About) -> Result<Vec<u8>, We
 /// What is asked of a text as a whole: behaviour, and each status.
 const WHOLE: usize = 1 + Status::ALL.len();
 
-/// Pieces of a segment and of its context that are read, marks included.
+/// Pieces of a segment that are read, the first and the last (which are no words) included.
 const OWN: usize = 64;
-const CONTEXT: usize = 32;
+/// Of these, what the segments below a heading hear of it, and what a segment hears of the one before it.
+const CONTEXT: [usize; 2] = [16, 32];
+/// Segments that are answered before the next are looked at: what the first layers made of them and of their context is kept so
+/// long. So many divided by [`SEGMENTS`] cores can read one document at the same time.
+const WINDOW: usize = 128;
 /// Pieces that are read at a time: what is in flight stays in a core's cache.
 const AT_A_TIME: usize = 192;
 /// Segments that one core reads at a time where there are several.
 const SEGMENTS: usize = 8;
+
+/// A segment that is to be read, and what stands before it ([`input::context`]), as places.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) own: usize,
+    pub(crate) context: [Option<usize>; 2],
+}
 
 /// What the encoder says of a segment.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -211,48 +221,98 @@ impl Encoder {
         fits.then(|| Encoder { file, pieces, layers, labels, processor: Processor::all().pop().unwrap_or(Processor::Plain) })
     }
 
-    /// What it says of each of some segments, on all cores. The same whatever stands beside it in the list.
-    pub(crate) fn read(&self, inputs: &[Input]) -> Vec<Said> {
-        inputs.par_chunks(SEGMENTS).map(|some| self.read_some(some)).collect::<Vec<_>>().concat()
+    /// What it says of each of some segments, on all cores; `text` gives the text of a place, as [`input::plain`] makes it. The
+    /// same whatever stands beside it in the list. Keeps 25 MB at most at a time, 5 MB where segments are of ordinary length.
+    pub(crate) fn read<'a>(&'a self, asked: &'a [Asked], text: impl Fn(usize) -> String + Sync + 'a) -> impl Iterator<Item = Said> + 'a {
+        asked.chunks(WINDOW).flat_map(move |some| self.read_window(some, &text))
     }
 
-    fn read_some(&self, inputs: &[Input]) -> Vec<Said> {
-        let mut out = Vec::with_capacity(inputs.len());
-        let mut batch = layers::Batch::default();
-        for input in inputs {
-            let before = batch.pieces.len();
-            batch.pieces.push(self.pieces.first);
-            self.pieces.cut(&input.text, OWN - 2, &mut batch.pieces);
-            batch.pieces.push(self.pieces.last);
-            let own = batch.pieces.len() - before;
-            self.pieces.cut(&input.context, CONTEXT - 1, &mut batch.pieces);
-            if batch.pieces.len() > before + own {
-                batch.pieces.push(self.pieces.last);
-            }
-            batch.texts.push(layers::Text { own, all: batch.pieces.len() - before });
-            if batch.pieces.len() >= AT_A_TIME {
-                self.answer(&mut batch, &mut out);
+    fn read_window(&self, asked: &[Asked], text: &(impl Fn(usize) -> String + Sync)) -> Vec<Said> {
+        // Each place with how many of its pieces are needed afterwards.
+        let own = asked.iter().map(|a| (a.own, OWN));
+        let context = asked.iter().flat_map(|a| a.context.into_iter().zip(CONTEXT).filter_map(|(place, most)| Some((place?, most))));
+        let mut places: Vec<(usize, usize)> = own.chain(context).collect();
+        places.sort_unstable_by_key(|(place, most)| (*place, std::cmp::Reverse(*most)));
+        places.dedup_by_key(|(place, _)| *place);
+        let width = self.layers.width();
+        let alone = |some: &[(usize, usize)]| {
+            let rows = self.alone(some.iter().map(|(place, _)| text(*place)));
+            rows.into_iter().zip(some).map(|(rows, (_, most))| rows[..rows.len().min(most * width)].to_vec()).collect::<Vec<_>>()
+        };
+        let rows: Vec<Vec<f32>> = places.par_chunks(SEGMENTS).flat_map_iter(alone).collect();
+        let of = |place: usize| places.binary_search_by_key(&place, |(place, _)| *place).map_or(&[][..], |at| &rows[at]);
+        // A text of no pieces but the first and the last says nothing.
+        let heard = |place: Option<usize>, most: usize| match place.map_or(&[][..], of) {
+            rows if rows.len() <= 2 * width => &[],
+            rows => &rows[..rows.len().min(most * width)],
+        };
+        let one = |asked: &Asked| {
+            let [heading, before] = asked.context;
+            layers::Text { own: of(asked.own), context: [heard(heading, CONTEXT[0]), heard(before, CONTEXT[1])] }
+        };
+        asked.par_chunks(SEGMENTS).flat_map_iter(|some| self.together(some.iter().map(one))).collect()
+    }
+
+    /// What the first layers make of each of some texts.
+    fn alone(&self, texts: impl Iterator<Item = String>) -> Vec<Vec<f32>> {
+        let pieces: Vec<Vec<u16>> = texts
+            .map(|text| {
+                let mut pieces = vec![self.pieces.first];
+                self.pieces.cut(&text, OWN - 2, &mut pieces);
+                pieces.push(self.pieces.last);
+                pieces
+            })
+            .collect();
+        let mut out = Vec::with_capacity(pieces.len());
+        for some in batches(&pieces, Vec::len) {
+            let rows = self.processor.run(layers::Alone { layers: &self.layers, file: self.numbers(), texts: some });
+            let mut rest = &rows[..];
+            for text in some {
+                let (own, behind) = rest.split_at(text.len() * self.layers.width());
+                out.push(own.to_vec());
+                rest = behind;
             }
         }
-        self.answer(&mut batch, &mut out);
         out
     }
 
-    fn answer(&self, batch: &mut layers::Batch, out: &mut Vec<Said>) {
-        let file = <[i8]>::ref_from_bytes(self.file.bytes()).unwrap_or_default();
-        let answers = self.processor.run(layers::Read { layers: &self.layers, file, batch });
-        for mut row in answers.chunks_exact(self.layers.answers().iter().sum()).map(<[f32]>::to_vec) {
-            let statuses = row.split_off(self.labels.len() + 2);
-            let behaviour = row.pop().unwrap_or_default();
-            let mut said = Said { techniques: row, behaviour: 1.0 / (1.0 + arithmetic::exp(-behaviour)), ..Said::default() };
-            said.statuses.copy_from_slice(&statuses);
-            arithmetic::softmax(&mut said.techniques);
-            arithmetic::softmax(&mut said.statuses);
-            out.push(said);
+    /// What is said of each of some texts in the end.
+    fn together<'t>(&self, texts: impl Iterator<Item = layers::Text<'t>>) -> Vec<Said> {
+        let texts: Vec<layers::Text<'t>> = texts.collect();
+        let mut out = Vec::with_capacity(texts.len());
+        for some in batches(&texts, |text| text.own.len() / self.layers.width()) {
+            let answers = self.processor.run(layers::Together { layers: &self.layers, file: self.numbers(), texts: some });
+            for mut row in answers.chunks_exact(self.layers.answers().iter().sum()).map(<[f32]>::to_vec) {
+                let statuses = row.split_off(self.labels.len() + 2);
+                let behaviour = row.pop().unwrap_or_default();
+                let mut said = Said { techniques: row, behaviour: 1.0 / (1.0 + arithmetic::exp(-behaviour)), ..Said::default() };
+                said.statuses.copy_from_slice(&statuses);
+                arithmetic::softmax(&mut said.techniques);
+                arithmetic::softmax(&mut said.statuses);
+                out.push(said);
+            }
         }
-        batch.pieces.clear();
-        batch.texts.clear();
+        out
     }
+
+    fn numbers(&self) -> &[i8] {
+        <[i8]>::ref_from_bytes(self.file.bytes()).unwrap_or_default()
+    }
+}
+
+/// Runs of a list that have [`AT_A_TIME`] pieces or a little more.
+fn batches<T>(list: &[T], pieces: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let full = rest.iter().position(|t| {
+            sum += pieces(t);
+            sum >= AT_A_TIME
+        });
+        let (some, behind) = rest.split_at(full.map_or(rest.len(), |last| last + 1));
+        rest = behind;
+        (!some.is_empty()).then_some(some)
+    })
 }
 
 #[cfg(test)]
@@ -272,7 +332,8 @@ mod tests {
     #[derive(Deserialize)]
     struct Case {
         text: String,
-        context: String,
+        heading: String,
+        before: String,
         top: Vec<(String, f32)>,
         none: f32,
         behaviour: f32,
@@ -284,15 +345,24 @@ mod tests {
         serde_json::from_str(include_str!("../../tests/data/encoder.json")).unwrap()
     }
 
-    fn inputs() -> Vec<Input> {
-        cases().into_iter().map(|c| Input { text: c.text, context: c.context }).collect()
+    /// Texts, each with the heading and the text before it; empty for none.
+    type Texts = Vec<[String; 3]>;
+
+    fn texts() -> Texts {
+        cases().into_iter().map(|c| [c.text, c.heading, c.before]).collect()
+    }
+
+    fn read(model: &EncoderModel, texts: &[[String; 3]]) -> Vec<Said> {
+        let place = |i: usize, part: usize| (!texts[i][part].is_empty()).then_some(3 * i + part);
+        let asked: Vec<Asked> = (0..texts.len()).map(|i| Asked { own: 3 * i, context: [place(i, 1), place(i, 2)] }).collect();
+        model.encoder().read(&asked, |place| texts[place / 3][place % 3].clone()).collect()
     }
 
     #[test]
     fn it_says_what_pytorch_says() {
         let Some(bytes) = shipped() else { return };
         let model = EncoderModel::open(bytes).unwrap();
-        let said = model.encoder().read(&inputs());
+        let said = read(&model, &texts());
         for (case, said) in cases().iter().zip(&said) {
             let close = |a: f32, b: f32| assert!((a - b).abs() < 0.002, "{}: {a} and {b}", case.text);
             for (id, p) in &case.top {
@@ -309,14 +379,15 @@ mod tests {
     fn it_says_the_same_on_any_processor_in_any_batch() {
         let Some(bytes) = shipped() else { return };
         let mut model = EncoderModel::open(bytes).unwrap();
-        let inputs: Vec<Input> = inputs().into_iter().cycle().take(40).collect();
-        let together = model.encoder().read(&inputs);
+        let texts: Texts = texts().into_iter().cycle().take(WINDOW + 10).collect();
+        let together = read(&model, &texts);
         for processor in Processor::all() {
             model.encoder.processor = processor;
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-            for size in [1, 3, 40] {
-                let apart: Vec<Said> = pool.install(|| inputs.chunks(size).flat_map(|some| model.encoder().read_some(some)).collect());
-                assert!(apart == together, "{processor:?}, {size} at a time");
+            for size in [1, 3, texts.len()] {
+                let few = if processor == Processor::Plain { 12 } else { texts.len() };
+                let apart: Vec<Said> = pool.install(|| texts[..few].chunks(size).flat_map(|some| read(&model, some)).collect());
+                assert!(apart == together[..few], "{processor:?}, {size} at a time");
                 if processor == Processor::Plain {
                     break;
                 }
@@ -332,23 +403,44 @@ mod tests {
         assert!(published().url.starts_with("https://"));
     }
 
-    /// What tools/encoder would write of a very small encoder: one layer of one head, two techniques, weights by chance.
+    #[test]
+    fn a_segment_that_is_context_too_is_heard_as_one_that_is_not() {
+        let bytes = build(&small(), b"", &About::default()).unwrap();
+        let model = EncoderModel::verify(bytes).unwrap();
+        // A heading and what stands below it, each behind the other; and the same with texts of their own for all that is heard.
+        let document = ["b b a", "ab a b", "", "b", &"ab ".repeat(90), "a"];
+        let context = |i: usize| [(i > 0).then_some(0), i.checked_sub(1).filter(|before| *before > 0)];
+        let asked: Vec<Asked> = (0..document.len()).map(|i| Asked { own: i, context: context(i) }).collect();
+        let together: Vec<Said> = model.encoder().read(&asked, |place| document[place].to_owned()).collect();
+        let text = |place: Option<usize>| place.map_or(String::new(), |p| document[p].to_owned());
+        let apart: Texts = (0..document.len()).map(|i| [document[i].to_owned(), text(context(i)[0]), text(context(i)[1])]).collect();
+        assert!(together == read(&model, &apart));
+        // The context counts, the two kinds of it are told apart, and what is empty is none.
+        let one = |heading: &str, before: &str| read(&model, &[["ab".to_owned(), heading.to_owned(), before.to_owned()]]).remove(0);
+        let alone = one("", "");
+        assert!(alone != one("a", "") && one("a", "") != one("", "a") && alone == one(" ", "\n"));
+    }
+
+    /// What tools/encoder would write of a very small encoder: two layers of one head, two techniques, weights by chance.
     fn small() -> Vec<u8> {
         const WIDTH: usize = 32;
         let pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b"];
-        let layer = |name: &str| format!("layers.0.{name}");
         let mut shapes = vec![
             ("words.weight".to_owned(), vec![pieces.len(), WIDTH]),
             ("places.weight".to_owned(), vec![layers::PLACES, WIDTH]),
             ("types.weight".to_owned(), vec![2, WIDTH]),
+            ("marks.weight".to_owned(), vec![2, WIDTH]),
             ("norm.weight".to_owned(), vec![WIDTH]),
             ("norm.bias".to_owned(), vec![WIDTH]),
         ];
-        for (name, rows, columns) in [("qkv", 3 * WIDTH, WIDTH), ("out", WIDTH, WIDTH), ("up", 2, WIDTH), ("down", WIDTH, 2)] {
-            shapes.push((layer(&format!("{name}.weight")), vec![rows, columns]));
-            shapes.push((layer(&format!("{name}.bias")), vec![rows]));
+        for i in 0..2 {
+            let layer = |name: &str| format!("layers.{i}.{name}");
+            for (name, rows, columns) in [("qkv", 3 * WIDTH, WIDTH), ("out", WIDTH, WIDTH), ("up", 2, WIDTH), ("down", WIDTH, 2)] {
+                shapes.push((layer(&format!("{name}.weight")), vec![rows, columns]));
+                shapes.push((layer(&format!("{name}.bias")), vec![rows]));
+            }
+            shapes.extend(["norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"].map(|name| (layer(name), vec![WIDTH])));
         }
-        shapes.extend(["norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"].map(|name| (layer(name), vec![WIDTH])));
         for (name, rows) in [("techniques", 3), ("look", 3), ("behaviour", 1), ("statuses", 6)] {
             shapes.push((format!("{name}.weight"), vec![rows, WIDTH]));
             shapes.push((format!("{name}.bias"), vec![rows]));
@@ -364,7 +456,8 @@ mod tests {
             header.insert(name, serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, numbers.len()]}));
         }
         let list = |list: &[&str]| serde_json::to_string(list).unwrap();
-        header.insert("__metadata__".to_owned(), serde_json::json!({"classes": list(&["T1059", "T1105"]), "pieces": list(&pieces)}));
+        let meta = serde_json::json!({"classes": list(&["T1059", "T1105"]), "pieces": list(&pieces), "alone": "1"});
+        header.insert("__metadata__".to_owned(), meta);
         let header = serde_json::to_vec(&header).unwrap();
         [&(header.len() as u64).to_le_bytes()[..], &header, &numbers].concat()
     }
@@ -373,9 +466,10 @@ mod tests {
     fn a_small_encoder_says_the_same_on_any_processor_in_any_batch() {
         let bytes = build(&small(), b"", &About::default()).unwrap();
         let mut model = EncoderModel::verify(bytes).unwrap();
-        let text = |text: &str, context: &str| Input { text: text.to_owned(), context: context.to_owned() };
-        let inputs = [text("ab a b", ""), text("", ""), text("b", "a a"), text(&"ab ".repeat(90), &"b ".repeat(50))];
-        let together = model.encoder().read(&inputs);
+        let text = |text: &str, heading: &str, before: &str| [text, heading, before].map(str::to_owned);
+        let long = ["ab ", "a ", "b "].map(|piece| piece.repeat(90));
+        let texts = [text("ab a b", "", ""), text("", "", ""), text("b", "b", "a a"), text(&long[0], &long[1], &long[2])];
+        let together = read(&model, &texts);
         for said in &together {
             let whole = |p: &[f32]| (p.iter().sum::<f32>() - 1.0).abs() < 1e-5;
             assert!(said.techniques.len() == 3 && whole(&said.techniques) && whole(&said.statuses), "{said:?}");
@@ -384,7 +478,7 @@ mod tests {
         for processor in Processor::all() {
             model.encoder.processor = processor;
             for size in [1, 3] {
-                let apart: Vec<Said> = inputs.chunks(size).flat_map(|some| model.encoder().read_some(some)).collect();
+                let apart: Vec<Said> = texts.chunks(size).flat_map(|some| read(&model, some)).collect();
                 assert!(apart == together, "{processor:?}, {size} at a time");
             }
         }
@@ -393,12 +487,14 @@ mod tests {
     #[test]
     fn a_model_whose_sizes_are_wrong_is_refused() {
         let bytes = build(&small(), b"", &About::default()).unwrap();
-        let sizes: Vec<u8> = [32_u32, 2, 1, 3, WHOLE as u32].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let sizes: Vec<u8> = [32_u32, 2, 2, 1, 3, WHOLE as u32].iter().flat_map(|n| n.to_le_bytes()).collect();
         let at = bytes.windows(sizes.len()).position(|w| w == sizes).unwrap();
         assert!(EncoderModel::open(bytes.clone()).is_ok());
-        for (number, value) in [(0, 33_u32), (0, 0), (1, 4), (2, 0), (2, 2), (3, 0), (3, 1), (3, u32::MAX), (4, 0), (4, 6)] {
+        let most = u32::MAX;
+        let wrong = [(0, 33), (0, 0), (1, 4), (2, 0), (2, 3), (3, 2), (3, most), (4, 0), (4, 1), (4, most), (5, 0), (5, 6)];
+        for (number, value) in wrong {
             let mut other = bytes.clone();
-            other[at + 4 * number..at + 4 * number + 4].copy_from_slice(&value.to_le_bytes());
+            other[at + 4 * number..at + 4 * number + 4].copy_from_slice(&u32::to_le_bytes(value));
             assert!(matches!(EncoderModel::open(other), Err(Error::Parts)), "number {number} is {value}");
         }
     }
@@ -418,6 +514,6 @@ mod tests {
         other[middle] ^= 1;
         assert!(EncoderModel::verify(other.clone()).is_err());
         let model = EncoderModel::open(other).unwrap();
-        assert_eq!(model.encoder().read(&inputs()).len(), cases().len());
+        assert_eq!(read(&model, &texts()).len(), cases().len());
     }
 }

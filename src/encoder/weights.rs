@@ -72,18 +72,25 @@ pub(crate) fn put(bytes: &[u8], writer: &mut Writer) -> Result<(), Error> {
     let tensors = header.into_iter().map(|(k, v)| Ok((k, serde_json::from_value(v).map_err(bad)?))).collect::<Result<_, Error>>()?;
     let tensors = Tensors { tensors, numbers: &bytes[8 + length.unwrap_or(0)..] };
     let (pieces, classes) = (list("pieces")?, list("classes")?);
+    let alone: usize = serde_json::from_str(meta.get("alone").map_or("", String::as_str)).map_err(bad)?;
     let labels: Vec<AttackId> =
         classes.iter().map(|c| c.parse().map_err(|e| Error(format!("{c} is no technique: {e}")))).collect::<Result<_, _>>()?;
 
     let width = tensors.size("words.weight", 1)?;
     let inner = tensors.size("layers.0.up.weight", 0)?;
     let layers = (0..).take_while(|i| tensors.tensors.contains_key(&format!("layers.{i}.up.weight"))).count();
+    let places = tensors.size("places.weight", 0)?;
+    if alone >= layers || places < PLACES {
+        return Err(Error(format!("{alone} of {layers} layers read a text by itself, and {places} pieces have a place")));
+    }
     let (words, word_scales) = eight_bits(&tensors.floats("words.weight", &[pieces.len(), width])?, width);
     let mut eight: Vec<i8> = Vec::new();
-    let places = tensors.size("places.weight", 0)?;
     let mut floats = tensors.floats("places.weight", &[places, width])?;
     floats.truncate(PLACES * width);
-    floats.extend(tensors.floats("types.weight", &[2, width])?);
+    // Every text is of BERT's first type.
+    let types = tensors.floats("types.weight", &[2, width])?;
+    floats.chunks_exact_mut(width).for_each(|place| place.iter_mut().zip(&types).for_each(|(p, t)| *p += t));
+    floats.extend(tensors.floats("marks.weight", &[2, width])?);
     floats.extend(tensors.floats("norm.weight", &[width])?);
     floats.extend(tensors.floats("norm.bias", &[width])?);
     let mut matrix = |weights: Vec<f32>, biases: Vec<f32>, columns: usize, floats: &mut Vec<f32>| {
@@ -114,7 +121,7 @@ pub(crate) fn put(bytes: &[u8], writer: &mut Writer) -> Result<(), Error> {
     stacked(&[("techniques", techniques), ("look", techniques)])?;
     stacked(&[("behaviour", 1), ("statuses", WHOLE - 1)])?;
 
-    writer.put(*b"ESIZ", &[width, inner, layers, techniques, WHOLE].map(|n| U32::new(n as u32)));
+    writer.put(*b"ESIZ", &[width, inner, layers, alone, techniques, WHOLE].map(|n| U32::new(n as u32)));
     writer.put(*b"ECLS", &labels.iter().map(|id| U32::new(id.key())).collect::<Vec<_>>());
     writer.put(*b"EPIE", pieces.join("\n").as_bytes());
     writer.put(*b"EWRD", &words);

@@ -1,7 +1,7 @@
 //! What the encoder learns from, as text: the same reports, sentences and procedures as the linear models, read the same
 //! way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::corpus::{Corpus, Error, LabelledReport};
 use super::stack::Heard;
 use super::train::{Options, Read, Trainer, folds};
-use crate::encoder::EncoderModel;
-use crate::encoder::input::{Input, input};
+use crate::encoder::input::{context, plain};
+use crate::encoder::{Asked, EncoderModel};
 use crate::index::Index;
 use crate::kb::KnowledgeBase;
 use crate::kb::id::AttackId;
-use crate::matching::Scratch;
+use crate::matching::{Scratch, Sighting};
 use crate::text::Document;
 
 /// One text that the encoder reads.
@@ -30,13 +30,15 @@ struct Lesson<'l> {
     /// Which of the folds it is in; reports of one publisher are in one.
     fold: usize,
     text: String,
-    context: String,
+    /// The heading above it and the segment before it; empty where there are none.
+    heading: String,
+    before: String,
     /// What it describes, with the status of each.
     labels: Vec<(String, &'static str)>,
     weight: f32,
 }
 
-/// Every lesson as JSON Lines: {"set", "report", "segment", "fold", "text", "context", "labels", "weight"}. A text that
+/// Every lesson as JSON Lines: {"set", "report", "segment", "fold", "text", "heading", "before", "labels", "weight"}. A text that
 /// is of no report is in fold 0; one of the status sentences has its status under the empty ID.
 pub fn lessons<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, corpus: &Corpus, options: &Options) -> String {
     let trainer = Trainer::new(index, options);
@@ -57,7 +59,7 @@ pub fn lessons<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, corp
     let read = |(i, snippet): (usize, &&super::corpus::Snippet)| {
         let document = Document::new(snippet.text.clone());
         let sightings = trainer.finders.read_all(&document, &mut Scratch::default());
-        let text: Vec<String> = (0..sightings.len()).map(|i| input(&document, &sightings, i).text).collect();
+        let text: Vec<String> = sightings.iter().map(|sighting| plain(&document, sighting)).collect();
         let labels = snippet.labels.iter().filter_map(|id| Some((trainer.ids[usize::from(trainer.class(*id)?)].to_string(), "asserted")));
         Lesson {
             set: "texts",
@@ -65,7 +67,8 @@ pub fn lessons<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, corp
             segment: 0,
             fold: 0,
             text: text.join(" "),
-            context: String::new(),
+            heading: String::new(),
+            before: String::new(),
             labels: labels.collect(),
             weight: snippet.weight,
         }
@@ -77,11 +80,17 @@ pub fn lessons<D: AsRef<[u8]> + Sync>(index: &Index<D>, kb: &KnowledgeBase, corp
     for (i, sentence) in corpus.statuses.iter().enumerate() {
         let (read, focus) = trainer.read_status_sentence(sentence, &mut scratch);
         let Some(place) = read.document.segment_at(focus.start) else { continue };
-        let Input { text, context } = input(&read.document, &read.sightings, place);
+        let [text, heading, before] = texts_of(&read.document, &read.sightings, place);
         let labels = vec![(String::new(), sentence.status.name())];
-        put(&Lesson { set: "status", report: i, segment: 0, fold: 0, text, context, labels, weight: 1.0 });
+        put(&Lesson { set: "status", report: i, segment: 0, fold: 0, text, heading, before, labels, weight: 1.0 });
     }
     out
+}
+
+/// A segment, the heading above it and the segment before it, as the encoder reads them.
+fn texts_of(document: &Document, sightings: &[Sighting], place: usize) -> [String; 3] {
+    let [heading, before] = context(sightings, place).map(|place| place.map_or_else(String::new, |p| plain(document, &sightings[p])));
+    [plain(document, &sightings[place]), heading, before]
 }
 
 /// What the encoder by itself says of lessons, a line each: {"none", "behaviour", "status", "top"}, probabilities with
@@ -93,13 +102,21 @@ pub fn answers(model: &EncoderModel, lessons: &str) -> Result<String, serde_json
     #[derive(Deserialize)]
     struct Line {
         text: String,
-        context: String,
+        heading: String,
+        before: String,
     }
-    let inputs = lessons.lines().map(|line| serde_json::from_str(line).map(|Line { text, context }| Input { text, context }));
-    let inputs = inputs.collect::<Result<Vec<Input>, _>>()?;
+    let lines = lessons.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>()?;
+    // A text that is another's context too is one text.
+    let texts: BTreeSet<&str> = lines.iter().flat_map(|l| [&l.text, &l.heading, &l.before]).map(String::as_str).collect();
+    let texts: Vec<&str> = texts.into_iter().collect();
+    let place = |text: &str| texts.binary_search(&text).expect("all are there");
+    let heard = |text: &str| (!text.is_empty()).then(|| place(text));
+    let asked: Vec<Asked> =
+        lines.iter().map(|line| Asked { own: place(&line.text), context: [heard(&line.heading), heard(&line.before)] }).collect();
+    let text = |place: usize| texts[place].to_owned();
     let round = |p: f32| (f64::from(p) * 1e7).round() / 1e7;
     let mut out = String::new();
-    for said in model.encoder().read(&inputs) {
+    for said in model.encoder().read(&asked, text) {
         let none = said.techniques.last().copied().unwrap_or_default();
         let mut top: Vec<(String, f64)> =
             model.encoder().labels.iter().zip(&said.techniques).map(|(id, p)| (id.to_string(), round(*p))).collect();
@@ -190,9 +207,9 @@ impl Answer {
 impl<D: AsRef<[u8]> + Sync> Trainer<'_, D> {
     fn of_read<'l>(&self, set: &'l str, read: &Read) -> Vec<Lesson<'l>> {
         let lesson = |(segment, labels): (usize, &Vec<(u16, crate::status::Status)>)| {
-            let Input { text, context } = input(&read.document, &read.sightings, segment);
+            let [text, heading, before] = texts_of(&read.document, &read.sightings, segment);
             let labels = labels.iter().map(|(class, status)| (self.ids[usize::from(*class)].to_string(), status.name())).collect();
-            Lesson { set, report: read.report, segment, fold: read.fold, text, context, labels, weight: 1.0 }
+            Lesson { set, report: read.report, segment, fold: read.fold, text, heading, before, labels, weight: 1.0 }
         };
         read.labels.iter().enumerate().map(lesson).collect()
     }

@@ -30,8 +30,8 @@ mod trees;
 
 use zerocopy::byteorder::little_endian::{F32, U32, U64};
 
-use crate::encoder::input::{Input, input};
-use crate::encoder::{Encoder, EncoderModel};
+use crate::encoder::input::{context, plain};
+use crate::encoder::{Asked, Encoder, EncoderModel};
 use crate::index::Index;
 use crate::index::format::{fnv1a, tag};
 use crate::kb::State;
@@ -580,8 +580,8 @@ impl<'a> Model<'a> {
             profile == Profile::Thorough || few || worth_reading(&sightings[*place], views[*place].gate)
         };
         let places: Vec<usize> = (0..sightings.len()).filter(wanted).collect();
-        let inputs: Vec<Input> = places.iter().map(|place| input(document, sightings, *place)).collect();
-        for (place, said) in places.into_iter().zip(joined.encoder.read(&inputs)) {
+        let asked: Vec<Asked> = places.iter().map(|place| Asked { own: *place, context: context(sightings, *place) }).collect();
+        for (place, said) in places.into_iter().zip(joined.encoder.read(&asked, |place| plain(document, &sightings[place]))) {
             let known = said.techniques.iter().zip(&joined.classes).filter_map(|(p, class)| Some(((*class)?, *p)));
             let none = said.techniques.last().copied().unwrap_or_default();
             views[place].heard = Some(Heard::new(known, none, said.behaviour, said.statuses));

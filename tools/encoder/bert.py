@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+OWN = 64  # tokens of a text that are read, [CLS] and [SEP] among them
+CONTEXT = (16, 32)  # of these, what is heard of the heading above, and of the sentence before
 STATUSES = ["asserted", "prevented", "negated", "hypothetical", "defensive", "generic"]
 
 
@@ -20,9 +22,14 @@ class Layer(nn.Module):
         self.down = nn.Linear(inner, width)
         self.norm2 = nn.LayerNorm(width, eps)
 
-    def forward(self, x, mask):
+    def forward(self, x, mask, context):
         b, t, w = x.shape
         q, k, v = self.qkv(x).view(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
+        if context is not None:
+            # Nobody asks what becomes of the context: it needs no queries.
+            more = F.linear(context, self.qkv.weight[w:], self.qkv.bias[w:])
+            more = more.view(b, -1, 2, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
+            k, v = torch.cat([k, more[0]], 2), torch.cat([v, more[1]], 2)
         # By hand: for short sequences it is several times as fast as the fused kernel.
         a = (torch.matmul(q, k.transpose(-1, -2)) * (w // self.heads) ** -0.5 + mask).softmax(-1).to(v.dtype)
         x = self.norm1(x + self.out(torch.matmul(a, v).transpose(1, 2).reshape(b, t, w)))
@@ -30,7 +37,11 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Token IDs, token types and a mask to logits of techniques (the last is "none"), of behaviour, and of statuses."""
+    """Texts with what stands before them to logits of techniques (the last is "none"), of behaviour, and of statuses.
+
+    The first half of the layers reads every text by itself; in the others a text also hears the heading above it and the sentence
+    before it, as the first half left them. So a sentence that is read, and is context of the next, is read once.
+    """
 
     def __init__(self, config, classes):
         super().__init__()
@@ -41,6 +52,8 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps)
         make = lambda: Layer(width, config["intermediate_size"], config["num_attention_heads"], eps)
         self.layers = nn.ModuleList(make() for _ in range(config["num_hidden_layers"]))
+        self.marks = nn.Embedding(2, width)
+        nn.init.zeros_(self.marks.weight)
         # What a piece says for each technique, and (look) how much it is heard for each (Mullenbach et al. 2018).
         self.techniques = nn.Linear(width, classes)
         self.look = nn.Linear(width, classes)
@@ -53,24 +66,50 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.look.weight)
         nn.init.zeros_(self.look.bias)
 
-    def read(self, ids, types, mask, drop=0.0):
-        """The last layer's rows, of every token."""
-        x = self.words(ids) + self.places.weight[: ids.shape[1]] + self.types(types)
+    @property
+    def alone(self):
+        """Layers that read a text by itself."""
+        return len(self.layers) // 2
+
+    def by_itself(self, ids, mask, drop):
+        """What the first half of the layers makes of texts: token IDs and which of them are there."""
+        x = self.words(ids) + self.places.weight[: ids.shape[1]] + self.types.weight[0]
         x = F.dropout(self.norm(x), drop, self.training)
-        bias = torch.zeros(mask.shape, dtype=x.dtype).masked_fill(~mask, float("-inf"))[:, None, None, :]
-        for layer in self.layers:
-            x = layer(x, bias.to(x.dtype))
+        bias = bias_of(mask)
+        for layer in self.layers[: self.alone]:
+            x = layer(x, bias, None)
         return x
 
-    def forward(self, ids, types, mask, drop=0.0):
-        x = self.read(ids, types, mask, drop)
-        # The tokens of the sentence itself.
-        own = (mask & (types == 0)).unsqueeze(-1)
+    def together(self, x, mask, context, drop):
+        """The answers for texts as the first half of the layers left them. `context` are the same of headings and of sentences before,
+        no longer than they are heard, each with its mask.
+        """
+        bias, before = bias_of(mask), None
+        if any(m.shape[1] for _, m in context):
+            before = torch.cat([rows + mark for (rows, _), mark in zip(context, self.marks.weight)], 1)
+            bias = torch.cat([bias, *(bias_of(m) for _, m in context)], -1)
+        for layer in self.layers[self.alone :]:
+            x = layer(x, bias, before)
+        there = mask.unsqueeze(-1)
         says = self.techniques(F.dropout(x, 2 * drop, self.training)).float()
-        heard = self.look(x).float().masked_fill(~own, float("-inf")).softmax(1)
-        mean = (x * own).sum(1) / own.sum(1)
+        heard = self.look(x).float().masked_fill(~there, float("-inf")).softmax(1)
+        mean = (x * there).sum(1) / there.sum(1)
         mean = F.dropout(mean, 2 * drop, self.training)
         return (says * heard).sum(1), self.behaviour(mean).squeeze(-1), self.statuses(mean)
+
+    def forward(self, texts, own, context, drop=0.0):
+        """`texts` are some matrices of token IDs, with masks, of texts of like length. Their tokens, one behind the other, are what
+        `own` and `context` (of headings, of sentences before) tell places of, with masks.
+        """
+        flat = torch.cat([self.by_itself(ids, mask, drop).flatten(0, 1) for ids, mask in texts])
+        # Rows of a matrix by their places: its backward pass is a sum.
+        rows = lambda places: F.embedding(places, flat)
+        return self.together(rows(own[0]), own[1], [(rows(places), mask) for places, mask in context], drop)
+
+
+def bias_of(mask):
+    """What is added to the scores of attention: minus infinity where nothing is there."""
+    return torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))[:, None, None, :]
 
 
 def pretrained(folder, classes):

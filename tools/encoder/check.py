@@ -37,7 +37,7 @@ def main():
             best = technique[row, :-1].argsort()[::-1][:3]
             said = {"top": [[classes[i], round(float(technique[row, i]), 6)] for i in best], "none": round(float(technique[row, -1]), 6)}
             said |= {"behaviour": round(float(behaviour[row]), 6), "status": [round(float(p), 6) for p in status[row]]}
-            cases.append({"text": lesson["text"], "context": lesson["context"], **said})
+            cases.append({**{kind: lesson[kind] for kind in ("text", "heading", "before")}, **said})
         print(json.dumps(cases, indent=1))
         return
     number = {c: i for i, c in enumerate(classes)}

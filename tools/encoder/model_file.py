@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import torch
 
-from bert import STATUSES, Encoder
+from bert import OWN, STATUSES, Encoder
 
-BLOCK, PLACES, HEAD = 16, 96, 32
+BLOCK, HEAD = 16, 32
 
 
 def sections(path):
@@ -27,7 +27,7 @@ def sections(path):
 def load(path):
     """The encoder of a model file and its pieces."""
     file = sections(path)
-    width, inner, layers, classes, rest = np.frombuffer(file["ESIZ"], "<u4").tolist()
+    width, inner, layers, alone, classes, rest = np.frombuffer(file["ESIZ"], "<u4").tolist()
     eight, floats = np.frombuffer(file["EWEI"], "i1"), np.frombuffer(file["EFLO"], "<f4")
     at = [0, 0]
 
@@ -47,13 +47,16 @@ def load(path):
         "hidden_size": width,
         "layer_norm_eps": 1e-12,
         "vocab_size": len(pieces),
-        "max_position_embeddings": PLACES,
+        "max_position_embeddings": OWN,
         "intermediate_size": inner,
         "num_attention_heads": width // HEAD,
         "num_hidden_layers": layers,
     }
     model = Encoder(config, classes)
-    state = {"places.weight": numbers(PLACES, width), "types.weight": numbers(2, width)}
+    if model.alone != alone:
+        raise ValueError(f"{path}: {alone} of {layers} layers read a text by itself, and bert.py has {model.alone}")
+    # The first type is in the places already.
+    state = {"places.weight": numbers(OWN, width), "types.weight": torch.zeros(2, width), "marks.weight": numbers(2, width)}
     state |= {"norm.weight": numbers(width), "norm.bias": numbers(width)}
     for i in range(layers):
         for name, rows, columns in [("qkv", 3 * width, width), ("out", width, width), ("up", inner, width), ("down", width, inner)]:

@@ -17,9 +17,11 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from torch.nn import functional as F
 
-from bert import STATUSES, pretrained
+from bert import CONTEXT, OWN, STATUSES, pretrained
 
-OWN, CONTEXT = 64, 32  # tokens that are read, [CLS] and [SEP] among them
+# Texts of like length that are read together, and what their length is a multiple of: products of the same sizes again and again
+# are prepared once.
+TOGETHER, STEP = 16, 4
 
 
 def read(path):
@@ -61,24 +63,41 @@ class Lessons:
 
     def __init__(self, rows, tokenizer, classes):
         self.rows = rows
-        own = tokenizer.encode_batch([r["text"] for r in rows], add_special_tokens=False)
-        context = tokenizer.encode_batch([r["context"] for r in rows], add_special_tokens=False)
         cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-        self.own = [[cls, *e.ids[: OWN - 2], sep] for e in own]
-        self.context = [[*e.ids[: CONTEXT - 1], sep] if e.ids else [] for e in context]
+        texts = sorted({r[kind] for r in rows for kind in ("text", "heading", "before")})
+        tokens = zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False))
+        read = {text: [cls, *e.ids[: OWN - 2], sep] for text, e in tokens}
+        self.own = [read[r["text"]] for r in rows]
+        # What has no tokens says nothing.
+        self.context = [[read[r[kind]] if len(read[r[kind]]) > 2 else [] for kind in ("heading", "before")] for r in rows]
         number = {c: i for i, c in enumerate(classes)}
         self.labels = [[number[t] for t, _ in r["labels"] if t in number] for r in rows]
         self.status = [[STATUSES.index(s) for _, s in r["labels"]] for r in rows]
 
     def batch(self, places, with_context):
-        ids, types = [], []
-        for i in places:
-            c = self.context[i] if with_context(i) else []
-            ids.append(self.own[i] + c)
-            types.append([0] * len(self.own[i]) + [1] * len(c))
-        longest = max(map(len, ids))
-        pad = lambda lists: torch.tensor([x + [0] * (longest - len(x)) for x in lists])
-        return pad(ids), pad(types), pad([[1] * len(x) for x in ids]).bool()
+        """What the encoder takes: texts of like length together, and where the rows' own tokens and those of their context are."""
+        shown = [self.context[i] if with_context(i) else [[], []] for i in places]
+        wanted = [[self.own[i], *context] for i, context in zip(places, shown)]
+        texts = sorted((len(text), row, kind) for row, texts in enumerate(wanted) for kind, text in enumerate(texts) if text)
+        starts, groups, start = {}, [], 0
+        for at in range(0, len(texts), TOGETHER):
+            some = texts[at : at + TOGETHER]
+            lists = [wanted[row][kind] for _, row, kind in some]
+            ids, mask = padded(lists + [lists[-1][:1]] * (TOGETHER - len(lists)))
+            for place, (_, row, kind) in enumerate(some):
+                starts[row, kind] = start + place * ids.shape[1]
+            start += ids.numel()
+            groups.append((ids, mask))
+        run = lambda row, kind, most: [starts[row, kind] + i for i in range(min(most, len(wanted[row][kind])))]
+        own, *context = (padded([run(row, kind, most) for row in range(len(places))]) for kind, most in enumerate((OWN, *CONTEXT)))
+        return groups, own, context
+
+
+def padded(lists):
+    """Lists of numbers as one matrix, and where they are."""
+    longest = -(-max(map(len, lists)) // STEP) * STEP
+    pad = lambda lists: torch.tensor([x + [0] * (longest - len(x)) for x in lists], dtype=torch.long)
+    return pad(lists), pad([[1] * len(x) for x in lists]).bool()
 
 
 def batches(lengths, places, size, rng):
@@ -97,8 +116,7 @@ def scores(model, lessons, places, with_context, classes):
     """Probabilities of techniques, of behaviour and of statuses, row by row."""
     model.eval()
     places = list(places)
-    length = lambda i: len(lessons.own[i]) + with_context * len(lessons.context[i])
-    order = sorted(range(len(places)), key=lambda i: length(places[i]))
+    order = sorted(range(len(places)), key=lambda i: len(lessons.own[places[i]]))
     technique = np.zeros((len(places), classes), np.float32)
     behaviour = np.zeros(len(places), np.float32)
     status = np.zeros((len(places), len(STATUSES)), np.float32)
@@ -239,7 +257,7 @@ def main():
     model.words = torch.nn.Embedding.from_pretrained(model.words.weight[[old for _, old in kept]].clone())
     if args.start:
         model.load_state_dict(weights)
-    heads = [p for n, p in model.named_parameters() if n.split(".")[0] in ("techniques", "look", "behaviour", "statuses")]
+    heads = [p for n, p in model.named_parameters() if n.split(".")[0] in ("techniques", "look", "behaviour", "statuses", "marks")]
     body = [p for n, p in model.named_parameters() if p.requires_grad and not any(p is h for h in heads)]
     optimiser = torch.optim.AdamW(
         [{"params": body, "lr": args.rate}, {"params": heads, "lr": args.head_rate}], weight_decay=0.01, betas=(0.9, 0.98), fused=True
@@ -254,7 +272,7 @@ def main():
             return rng.random() < args.text_share
         return rng.random() < 0.3  # sentences about a status
 
-    lengths = [len(o) + len(c) for o, c in zip(lessons.own, lessons.context)]
+    lengths = [len(own) for own in lessons.own]
     plan = []
     if args.written:
         shown = [i for i in places if seen(i)]
@@ -275,7 +293,7 @@ def main():
         factor = min(1.0, share / 0.06) * (1.0 - share)
         for group, rate in zip(optimiser.param_groups, (args.rate, args.head_rate)):
             group["lr"] = rate * factor
-        ids, types, mask = lessons.batch(some, lambda _: rng.random() < args.context_share)
+        texts, own, context = lessons.batch(some, lambda _: rng.random() < args.context_share)
         target = torch.zeros(len(some), none + 1)
         has_technique, has_behaviour, behaves, status_rows, status_of, weight = [], [], [], [], [], []
         for b, i in enumerate(some):
@@ -292,7 +310,7 @@ def main():
                 status_rows.append(b)
                 status_of.append(lessons.status[i][0])
         with torch.autocast("cpu", torch.bfloat16):
-            t, b, s = model(ids, types, mask, args.drop)
+            t, b, s = model(texts, own, context, args.drop)
         has_technique = torch.tensor(has_technique).float() * torch.tensor(weight)
         if args.smoothing:
             target = target * (1 - args.smoothing) + args.smoothing / (none + 1)
@@ -313,7 +331,8 @@ def main():
     if args.out:
         from safetensors.torch import save_file
 
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, args.out, {"classes": json.dumps(classes), "pieces": json.dumps([p for p, _ in kept])})
+        about = {"classes": classes, "pieces": [p for p, _ in kept], "alone": model.alone}
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, args.out, {k: json.dumps(v) for k, v in about.items()})
     test = [i for i, r in enumerate(rows) if kept_out(r)]
     if not test:
         return
