@@ -117,8 +117,8 @@ const ALONE_NONE: f32 = 0.5;
 /// half of them: so many times likelier, as a logarithm.
 const ALONE_PRIOR: f32 = 1.0;
 
-/// The gate from which the encoder reads a segment. An ordinary report is read in 0.29 s at 0.05, in 0.22 s at 0.12, which
-/// costs 0.004 of F1 (docs/accuracy.md).
+/// The gate from which the encoder reads a segment. At 0.05 an ordinary report takes a quarter longer and is read no better
+/// (docs/accuracy.md).
 const READ_GATE: f32 = 0.09;
 
 /// The gate below which a segment of a report without phrases and artifacts is not ranked. Of half of all segments it says
