@@ -159,7 +159,7 @@ pub(crate) fn open_encoder(settings: &Settings) -> anyhow::Result<Option<Encoder
         Ok(EncoderModel::open(bytes)?)
     };
     if let Some(path) = &settings.model {
-        return open(path).map(Some).with_context(|| path.display().to_string());
+        return open(path).map(Some).with_context(|| format!("{}, the encoder's model (--profile fast reads without it)", path.display()));
     }
     for path in model_places().iter().filter(|path| path.is_file()) {
         match open(path) {
