@@ -32,6 +32,7 @@ COUNT = 2000
 def lessons():
     rows = []
     for path in sorted((ROOT / "data" / "training" / "reports").glob("*.txt")):
+        before = ""
         for line in path.read_text(encoding="utf-8").splitlines():
             text = line.partition("\t")[0].strip()
             if line.startswith("=== "):

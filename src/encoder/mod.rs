@@ -235,10 +235,7 @@ impl Encoder {
         places.sort_unstable_by_key(|(place, most)| (*place, std::cmp::Reverse(*most)));
         places.dedup_by_key(|(place, _)| *place);
         let width = self.layers.width();
-        let alone = |some: &[(usize, usize)]| {
-            let rows = self.alone(some.iter().map(|(place, _)| text(*place)));
-            rows.into_iter().zip(some).map(|(rows, (_, most))| rows[..rows.len().min(most * width)].to_vec()).collect::<Vec<_>>()
-        };
+        let alone = |some: &[(usize, usize)]| self.alone(some.iter().map(|(place, most)| (text(*place), *most)));
         let rows: Vec<Vec<f32>> = places.par_chunks(SEGMENTS).flat_map_iter(alone).collect();
         let of = |place: usize| places.binary_search_by_key(&place, |(place, _)| *place).map_or(&[][..], |at| &rows[at]);
         // A text of no pieces but the first and the last says nothing.
@@ -253,23 +250,24 @@ impl Encoder {
         asked.par_chunks(SEGMENTS).flat_map_iter(|some| self.together(some.iter().map(one))).collect()
     }
 
-    /// What the first layers make of each of some texts.
-    fn alone(&self, texts: impl Iterator<Item = String>) -> Vec<Vec<f32>> {
-        let pieces: Vec<Vec<u16>> = texts
-            .map(|text| {
+    /// What the first layers make of each of some texts: the rows of so many of its pieces.
+    fn alone(&self, texts: impl Iterator<Item = (String, usize)>) -> Vec<Vec<f32>> {
+        let (pieces, kept): (Vec<Vec<u16>>, Vec<usize>) = texts
+            .map(|(text, most)| {
                 let mut pieces = vec![self.pieces.first];
                 self.pieces.cut(&text, OWN - 2, &mut pieces);
                 pieces.push(self.pieces.last);
-                pieces
+                let kept = most.min(pieces.len()) * self.layers.width();
+                (pieces, kept)
             })
-            .collect();
+            .unzip();
         let mut out = Vec::with_capacity(pieces.len());
         for some in batches(&pieces, Vec::len) {
             let rows = self.processor.run(layers::Alone { layers: &self.layers, file: self.numbers(), texts: some });
             let mut rest = &rows[..];
             for text in some {
                 let (own, behind) = rest.split_at(text.len() * self.layers.width());
-                out.push(own.to_vec());
+                out.push(own[..kept[out.len()]].to_vec());
                 rest = behind;
             }
         }
@@ -385,7 +383,7 @@ mod tests {
             model.encoder.processor = processor;
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
             for size in [1, 3, texts.len()] {
-                let few = if processor == Processor::Plain { 12 } else { texts.len() };
+                let few = if processor == Processor::Plain { 40 } else { texts.len() };
                 let apart: Vec<Said> = pool.install(|| texts[..few].chunks(size).flat_map(|some| read(&model, some)).collect());
                 assert!(apart == together[..few], "{processor:?}, {size} at a time");
                 if processor == Processor::Plain {

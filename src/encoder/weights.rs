@@ -81,7 +81,8 @@ pub(crate) fn put(bytes: &[u8], writer: &mut Writer) -> Result<(), Error> {
     let layers = (0..).take_while(|i| tensors.tensors.contains_key(&format!("layers.{i}.up.weight"))).count();
     let places = tensors.size("places.weight", 0)?;
     if alone >= layers || places < PLACES {
-        return Err(Error(format!("{alone} of {layers} layers read a text by itself, and {places} pieces have a place")));
+        let wanted = format!("fewer than all must, and {PLACES} pieces need a place");
+        return Err(Error(format!("{alone} of {layers} layers read a text by itself, and {places} pieces have a place: {wanted}")));
     }
     let (words, word_scales) = eight_bits(&tensors.floats("words.weight", &[pieces.len(), width])?, width);
     let mut eight: Vec<i8> = Vec::new();
